@@ -1,0 +1,66 @@
+"""Data: named laws whose truth is known at every time, and the user's own points.
+
+``LAWS`` maps a name to a function of the process that returns the exact law:
+
+>>> from scoresde.sde import VPSDE
+>>> LAWS["ring"](VPSDE()).sample(3).shape
+torch.Size([3, 2])
+"""
+
+from collections.abc import Callable
+
+from ..mixture import Law
+from ..sde import SDE
+from .boxes import Boxes, checkerboard
+from .curves import moons, rings, spiral, swiss_roll
+from .gaussians import (
+    aniso3,
+    gauss,
+    gm1,
+    gm2,
+    grid,
+    ring,
+    three_modes,
+    two_gaussians,
+    two_modes,
+)
+from .points import load_points
+
+__all__ = [
+    "LAWS",
+    "Boxes",
+    "aniso3",
+    "checkerboard",
+    "gauss",
+    "gm1",
+    "gm2",
+    "grid",
+    "load_points",
+    "moons",
+    "ring",
+    "rings",
+    "spiral",
+    "swiss_roll",
+    "three_modes",
+    "two_gaussians",
+    "two_modes",
+]
+
+LAWS: dict[str, Callable[[SDE], Law]] = {
+    "gm1": gm1,
+    "two_modes": two_modes,
+    "three_modes": three_modes,
+    "gauss": gauss,
+    "two_gaussians": two_gaussians,
+    "ring": ring,
+    "grid": grid,
+    "spiral": spiral,
+    "two_spirals": lambda sde: spiral(sde, arms=2, turns=1.25),
+    "moons": moons,
+    "rings": rings,
+    "swiss_roll": swiss_roll,
+    "checkerboard": checkerboard,
+    "gm2": gm2,
+    "aniso3": aniso3,
+}
+"""The laws of one (the first three) and two dimensions, by name."""

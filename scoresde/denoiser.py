@@ -1,0 +1,362 @@
+r"""Denoisers: everything a sampler needs to know about the data.
+
+A denoiser is the function  x0_hat(x, t) = E[x0 | x_t = x].  It stays bounded as t -> 0, and all
+other quantities follow from it and the two functions of the process:
+
+    eps      = (x - alpha x0_hat)/sigma              the noise in x
+    v        = alpha eps - sigma x0_hat              a prediction (not the velocity)
+    score    = (alpha x0_hat - x)/sigma^2            grad_x log p_t(x), Tweedie
+    velocity = f x - g^2/2 score                     the probability-flow ODE dx/dt
+
+A network predicts one of them; which one is the choice of a subclass of four lines.
+
+References:
+    Song et al. 2021 (arXiv:2011.13456), eq. 13; Salimans and Ho 2022 (arXiv:2202.00512), app. D
+    (v); Karras et al. 2022 (arXiv:2206.00364), eq. 7 (EDM); Efron 2011 (Tweedie's formula).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .sde import SDE, like
+
+__all__ = [
+    "Affine",
+    "Denoiser",
+    "EDMDenoiser",
+    "EpsDenoiser",
+    "Given",
+    "ScoreDenoiser",
+    "VDenoiser",
+    "Wrapper",
+    "X0Denoiser",
+    "like",
+]
+
+
+class Affine(nn.Module):
+    """The map between the user's units x and the model's z: x = mean + scale z.
+
+    Args:
+        mean: (*event).
+        scale: positive standard deviations (*event), or a lower triangular matrix (d, d) for
+            full whitening of the flattened event.
+    """
+
+    __call__: Callable[[Tensor], Tensor]
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
+        """Keep the map as buffers, so that it is saved and moved with a model."""
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+
+    @classmethod
+    def fit(cls, x: Tensor, whiten: bool = False) -> "Affine":
+        """Mean and standard deviation of each coordinate of x (n, *); or the full covariance.
+
+        Raises:
+            ValueError: if x is empty, not finite, or constant along a coordinate (or, for
+                whitening, if its covariance is singular).
+        """
+        check_data(x)
+        wide = x.double()
+        if not whiten:
+            return cls(wide.mean(0).to(x.dtype), wide.std(0, correction=0).to(x.dtype))
+        cov = torch.atleast_2d(wide.flatten(1).T.cov(correction=0))
+        factor, info = torch.linalg.cholesky_ex(cov)
+        # The share of each variance that the coordinates before it leave open.
+        open_share = factor.diagonal().square() / cov.diagonal()
+        if int(info) or float(open_share.min()) < 1e-12:
+            raise ValueError(
+                "expected coordinates that are linearly independent, got a singular covariance: "
+                f"{len(x)} samples in {wide.flatten(1).shape[1]} dimensions; use whiten=False"
+            )
+        return cls(wide.mean(0).to(x.dtype), factor.to(x.dtype))
+
+    @property
+    def whitens(self) -> bool:
+        """Whether ``scale`` is a matrix acting on the flattened event."""
+        return self.scale.shape != self.mean.shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From the user's units to the model's: z = (x - mean)/scale, (B, *) -> (B, *)."""
+        centred = x - self.mean
+        if not self.whitens:
+            return centred / self.scale
+        z = torch.linalg.solve_triangular(self.scale, centred.flatten(1).T, upper=False)
+        return z.mT.reshape(x.shape)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """From the model's units to the user's: x = mean + scale z, (B, *) -> (B, *)."""
+        if not self.whitens:
+            return self.mean + self.scale * z
+        return self.mean + (z.flatten(1) @ self.scale.T).reshape(z.shape)
+
+    def log_det(self) -> Tensor:
+        """log |dx/dz| in nats; log p(x) = log p(z) - log_det."""
+        scale = self.scale.diagonal() if self.whitens else self.scale
+        return scale.log().sum()
+
+
+class Denoiser(nn.Module, ABC):
+    """A model of E[x0 | x_t = x] for one process; subclasses define ``forward``.
+
+    Shapes: x (B, *), t () or (B,) in [0, 1]; every function returns a tensor of the shape of x.
+    Conditions (a label y, say) are passed by name; bind them with ``Given``.
+    """
+
+    __call__: Callable[..., Tensor]
+    sde: SDE
+    regular: bool = False
+    """Whether score and velocity are finite at t = 0 (those of a network are not)."""
+    affine: Affine | None = None
+    """The map to the user's units; ``sample`` applies it to what it returns."""
+
+    def __init__(self, sde: SDE, affine: Affine | None = None) -> None:
+        """Keep the process and the units."""
+        super().__init__()
+        self.sde = sde
+        self.affine = affine
+
+    @abstractmethod
+    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """x0_hat(x, t) = E[x0 | x_t = x]."""
+
+    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """The noise in x: (x - alpha x0_hat)/sigma."""
+        return (x - self._alpha(x, t) * self(x, t, **cond)) / self._sigma(x, t)
+
+    def v(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """alpha eps - sigma x0_hat (a prediction; not ``velocity``)."""
+        alpha, sigma, x0_hat = self._alpha(x, t), self._sigma(x, t), self(x, t, **cond)
+        return alpha / sigma * (x - alpha * x0_hat) - sigma * x0_hat
+
+    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """grad_x log p_t(x) = (alpha x0_hat - x)/sigma^2 = -eps/sigma, in 1/units of x."""
+        return -self.eps(x, t, **cond) / self._sigma(x, t)
+
+    def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """dx/dt of the probability-flow ODE: f x - g^2/2 score (Song et al. 2021, eq. 13)."""
+        half_g2 = 0.5 * like(self.sde.g2(t), x)
+        return self.sde.drift(x, t) - half_g2 * self.score(x, t, **cond)
+
+    def part(self, index: slice) -> "Denoiser":
+        """The same denoiser for these samples of a batch: their conditions are cut out."""
+        return self
+
+    def _alpha(self, x: Tensor, t: Tensor) -> Tensor:
+        return like(self.sde.alpha(t), x)
+
+    def _sigma(self, x: Tensor, t: Tensor) -> Tensor:
+        return like(self.sde.sigma(t), x)
+
+
+class _Network(Denoiser):
+    """A denoiser read off a network ``net(x, t, **cond)``."""
+
+    def __init__(self, net: nn.Module, sde: SDE, affine: Affine | None = None) -> None:
+        """Keep the network, the process and the units.
+
+        Args:
+            net: called with x (B, *), t () or (B,) in [0, 1] and the conditions by name.
+            sde: the process whose noise it removes.
+            affine: map to the user's units, if the network was trained on scaled data.
+        """
+        super().__init__(sde, affine)
+        self.net = net
+
+    def _own(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        out: Tensor = self.net(x, t, **cond)
+        return out
+
+
+class EpsDenoiser(_Network):
+    """A network that predicts eps: x0_hat = (x - sigma eps)/alpha (Ho et al. 2020, eq. 15)."""
+
+    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """(x - sigma eps)/alpha."""
+        return (x - self._sigma(x, t) * self._own(x, t, **cond)) / self._alpha(x, t)
+
+    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """The network's own output."""
+        return self._own(x, t, **cond)
+
+
+class X0Denoiser(_Network):
+    """A network that predicts x0 itself."""
+
+    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """The network's own output."""
+        return self._own(x, t, **cond)
+
+
+class VDenoiser(_Network):
+    """A network that predicts v: x0_hat = (alpha x - sigma v)/(alpha^2 + sigma^2)."""
+
+    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """(alpha x - sigma v)/(alpha^2 + sigma^2), for any process."""
+        alpha, sigma = self._alpha(x, t), self._sigma(x, t)
+        return (alpha * x - sigma * self._own(x, t, **cond)) / (alpha**2 + sigma**2)
+
+    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """(sigma x + alpha v)/(alpha^2 + sigma^2): regular at t = 0."""
+        alpha, sigma = self._alpha(x, t), self._sigma(x, t)
+        return (sigma * x + alpha * self._own(x, t, **cond)) / (alpha**2 + sigma**2)
+
+    def v(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """The network's own output."""
+        return self._own(x, t, **cond)
+
+
+class ScoreDenoiser(_Network):
+    """A network that predicts the score: x0_hat = (x + sigma^2 score)/alpha."""
+
+    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """(x + sigma^2 score)/alpha."""
+        return (x + like(self.sde.sigma2(t), x) * self.score(x, t, **cond)) / self._alpha(x, t)
+
+    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """-sigma score."""
+        return -self._sigma(x, t) * self.score(x, t, **cond)
+
+    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """The network's own output."""
+        return self._own(x, t, **cond)
+
+
+class EDMDenoiser(_Network):
+    r"""A network F preconditioned as in EDM, in the coordinates y = x/alpha, s = sigma/alpha.
+
+        x0_hat = c_skip y + c_out F(c_in y, c_noise),      c_noise = log(s)/4,
+        c_skip = d^2/(s^2 + d^2),   c_out = s d/sqrt(s^2 + d^2),   c_in = 1/sqrt(s^2 + d^2).
+
+    The network's time input is c_noise, not t.
+
+    Args:
+        net: F.
+        sde: the process.
+        affine: map to the user's units.
+        sigma_data: d, the standard deviation of the data in the model's units.
+
+    References:
+        Karras et al. 2022, eq. 7 and table 1.
+    """
+
+    def __init__(
+        self, net: nn.Module, sde: SDE, affine: Affine | None = None, sigma_data: float = 1.0
+    ) -> None:
+        """Keep the network, the process, the units and d."""
+        super().__init__(net, sde, affine)
+        if not sigma_data > 0:
+            raise ValueError(f"expected sigma_data > 0, got {sigma_data}")
+        self.sigma_data = sigma_data
+
+    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """c_skip y + c_out F(c_in y, c_noise)."""
+        d, y = self.sigma_data, x / self._alpha(x, t)
+        s = (-self.sde.lam(t)).exp()
+        c_noise = -0.25 * self.sde.lam(t)
+        s = like(s, x)
+        total = s**2 + d**2
+        f = self._own(y / total.sqrt(), c_noise, **cond)
+        return d**2 / total * y + s * d / total.sqrt() * f
+
+
+class Wrapper(Denoiser):
+    """A denoiser made from another: same process, same units."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        """Keep the denoiser within."""
+        super().__init__(denoiser.sde, denoiser.affine)
+        self.denoiser = denoiser
+        self.regular = denoiser.regular
+
+
+class Given(Wrapper):
+    """A conditional denoiser with its conditions bound: Given(denoiser, y=labels).
+
+    Args:
+        denoiser: takes the conditions by name.
+        cond: values; a tensor whose first dimension counts samples is cut with the batch, a
+            tensor () or a plain number holds for all samples.
+    """
+
+    def __init__(self, denoiser: Denoiser, **cond: Any) -> None:
+        """Keep the conditions."""
+        super().__init__(denoiser)
+        self.cond = cond
+
+    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """x0_hat under the bound conditions."""
+        return self._ask(self.denoiser, x, t, cond)
+
+    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """Eps under the bound conditions."""
+        return self._ask(self.denoiser.eps, x, t, cond)
+
+    def v(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """V under the bound conditions."""
+        return self._ask(self.denoiser.v, x, t, cond)
+
+    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """Score under the bound conditions."""
+        return self._ask(self.denoiser.score, x, t, cond)
+
+    def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """Velocity under the bound conditions."""
+        return self._ask(self.denoiser.velocity, x, t, cond)
+
+    def part(self, index: slice) -> "Given":
+        """Bind these samples' conditions."""
+        cond = {name: _cut(value, index) for name, value in self.cond.items()}
+        return Given(self.denoiser.part(index), **cond)
+
+    def _ask(
+        self, function: Callable[..., Tensor], x: Tensor, t: Tensor, cond: dict[str, Any]
+    ) -> Tensor:
+        bound = {name: _spread(value, x) for name, value in self.cond.items()}
+        return function(x, t, **bound | cond)  # as functools.partial does
+
+
+def _cut(value: object, index: slice) -> object:
+    return value[index] if isinstance(value, Tensor) and value.ndim else value
+
+
+def _spread(value: object, x: Tensor) -> object:
+    """A number or a () tensor becomes one entry for each sample."""
+    if isinstance(value, int):
+        return torch.full((len(x),), value, device=x.device)
+    if isinstance(value, Tensor) and value.ndim == 0:
+        return value.expand(len(x))
+    if isinstance(value, Tensor) and len(value) != len(x):
+        raise ValueError(
+            f"expected a condition for each of {len(x)} samples, got {len(value)}: "
+            "bind a single value, or as many as there are samples"
+        )
+    return value
+
+
+def check_data(x: Tensor) -> None:
+    """Refuse data that are empty, not numbers, or constant along a coordinate: (n, *)."""
+    if x.ndim < 2 or len(x) < 2 or x[0].numel() == 0:
+        raise ValueError(
+            f"expected data of shape (n, *) with n >= 2 samples, got {tuple(x.shape)}"
+        )
+    if not x.is_floating_point():
+        raise TypeError(f"expected floating-point data, got {x.dtype}: convert with .float()")
+    if not bool(torch.isfinite(x).all()):
+        bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
+        raise ValueError(f"expected finite data, got NaN or infinity in {bad} of {len(x)} samples")
+    constant = (x == x[:1]).all(0).flatten().nonzero().flatten().tolist()
+    if constant:
+        raise ValueError(
+            f"expected every coordinate to vary, but {len(constant)} are constant "
+            f"(first: {constant[0]}): remove them, they need no model"
+        )

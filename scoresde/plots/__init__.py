@@ -1,0 +1,42 @@
+"""Figures and animations: the law, the three walks, and how far apart they are.
+
+Every function returns a ``Figure`` (nothing is shown, no global state is touched); ``save`` writes
+it. All take ``theme="light"`` or ``"dark"``. What is exact is grey, what a sampler made has the
+colour of its view:
+
+    density_xt                             laws on the line: heat map of p_t(x), paths over it
+    particles, compare_points              samples of the plane, on their way and at the end
+    score_field                            arrows over the log density
+    convergence                            errors against evaluations, with fitted orders
+    training_curve, loss_by_time           what a network has learned, above what can be learned
+    accuracy_by_time, guidance             a classifier, and what it does to the samples
+    animation                              the three views side by side, as a GIF
+"""
+
+from .animate import animation
+from .curves import accuracy_by_time, convergence, fit_order, loss_by_time, training_curve
+from .density import WALKS, density_xt, walks
+from .planes import compare_points, guidance, particles, score_field
+from .style import THEMES, VIEWS, Theme, View, save, view_of
+
+__all__ = [
+    "THEMES",
+    "VIEWS",
+    "WALKS",
+    "Theme",
+    "View",
+    "accuracy_by_time",
+    "animation",
+    "compare_points",
+    "convergence",
+    "density_xt",
+    "fit_order",
+    "guidance",
+    "loss_by_time",
+    "particles",
+    "save",
+    "score_field",
+    "training_curve",
+    "view_of",
+    "walks",
+]
