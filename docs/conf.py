@@ -69,6 +69,8 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",  # every example is run,
     "abort_on_example_error": True,  # and each must run
     "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": ("matplotlib", "figures.scrape"),  # docs/_ext
+    "reset_modules": ("matplotlib", "figures.reset"),
     "matplotlib_animations": (True, "jshtml"),
     "write_computation_times": False,  # that page loads scripts from elsewhere
     "download_all_examples": False,

@@ -116,7 +116,7 @@ class Denoiser(nn.Module, ABC):
     sde: SDE
     regular: bool = False
     """Whether score and velocity are finite at t = 0 (those of a network are not)."""
-    affine: Affine | None = None
+    affine: Affine | None
     """The map to the user's units; ``sample`` applies it to what it returns."""
 
     def __init__(self, sde: SDE, affine: Affine | None = None) -> None:
@@ -144,8 +144,8 @@ class Denoiser(nn.Module, ABC):
 
     def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """dx/dt of the probability-flow ODE: f x - g^2/2 score (Song et al. 2021, eq. 13)."""
-        half_g2 = 0.5 * like(self.sde.g2(t), x)
-        return self.sde.drift(x, t) - half_g2 * self.score(x, t, **cond)
+        f, g2 = (like(rate, x) for rate in self.sde.rates(t))
+        return f * x - 0.5 * g2 * self.score(x, t, **cond)
 
     def part(self, index: slice) -> "Denoiser":
         """The same denoiser for these samples of a batch: their conditions are cut out."""

@@ -28,6 +28,11 @@ __all__ = ["GaussianMixture", "Law"]
 class Law(Denoiser):
     """An exact denoiser that also knows its density and can be sampled at every time."""
 
+    @property
+    @abstractmethod
+    def event(self) -> torch.Size:
+        """Shape of one sample."""
+
     @abstractmethod
     def log_prob(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         """log p_t(x) in nats, (B, *) -> (B,); of the data where no time is given."""

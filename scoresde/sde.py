@@ -19,7 +19,7 @@ References:
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -120,11 +120,17 @@ class SDE(ABC):
 
     def f(self, t: Tensor) -> Tensor:
         """Linear drift rate f = d(log alpha)/dt."""
-        return _derivative(self.log_alpha, t)
+        return self.rates(t)[0]
 
     def g2(self, t: Tensor) -> Tensor:
         """Squared diffusion g^2 = d(sigma^2)/dt - 2 f sigma^2."""
-        return _derivative(self.sigma2, t) - 2 * self.f(t) * self.sigma2(t)
+        return self.rates(t)[1]
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(f, g^2) at once, by one forward-mode differentiation of (log alpha, sigma^2)."""
+        path = lambda t: (self.log_alpha(t), self.sigma2(t))
+        (_, sigma2), (f, slope) = torch.func.jvp(path, (t,), (torch.ones_like(t),))
+        return f, slope - 2 * f * sigma2
 
     def beta(self, t: Tensor) -> Tensor:
         """beta = -2 f: the rate of a variance-preserving process (there g^2 = beta too)."""
@@ -387,10 +393,3 @@ class StraightPath(SDE):
     def sigma(self, t: Tensor) -> Tensor:
         """t, in the units of the data."""
         return t
-
-
-def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    """Elementwise d function/dt by forward-mode differentiation."""
-    at = torch.atleast_1d(t)  # with Python's numbers, a () tangent would become float64
-    tangent: Tensor = torch.func.jvp(function, (at,), (torch.ones_like(at),))[1]
-    return tangent.reshape(t.shape)

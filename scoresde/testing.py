@@ -15,7 +15,7 @@ from torch import Tensor
 from .denoiser import Denoiser
 from .grids import log_snr
 from .mixture import GaussianMixture
-from .samplers import Sampler, TableSampler, moments
+from .samplers import PredictorCorrector, Sampler, TableSampler, moments
 from .sde import SDE, VPSDE, like
 
 __all__ = ["check_denoiser", "check_sampler", "check_sde", "fitted_order", "law_error"]
@@ -142,7 +142,8 @@ def _check_order(sampler: Sampler, law: GaussianMixture, slack: float) -> None:
     if max(errors) < 1e-12:
         return  # exact on this law
     order = fitted_order(steps, errors)
-    assert abs(order - sampler.order) <= slack, (
+    faster = isinstance(sampler, PredictorCorrector)  # its two biases may cancel for a while
+    assert order >= sampler.order - slack and (faster or order <= sampler.order + slack), (
         f"{sampler}: stated order {sampler.order}, measured {order:.3f} from errors {errors}"
     )
 
@@ -167,13 +168,14 @@ def _check_walk(sampler: Sampler, law: GaussianMixture) -> None:
     out = sampler(counting, x, ts, seeded(), callback=lambda k, t, *_: calls.append((k, t)))
     assert torch.equal(x, before), "the input is not written to"
     assert out.shape == x.shape and out.dtype == x.dtype, "the output is like the input"
-    assert torch.equal(sampler(law, x, ts, seeded()), out), "the same seed gives the same samples"
+    again = sampler(_Counting(law), x, ts, seeded())
+    assert torch.equal(again, out), "the same seed gives the same samples"
     if isinstance(sampler, TableSampler):
         rows = len(sampler.table(law.sde, ts).t)
         assert counting.calls == rows == len(calls) - 1, f"one evaluation a row: {counting.calls}"
     assert calls[0] == (0, float(ts[0])) and calls[-1][1] == float(ts[-1]), "both ends are shown"
     if sampler.noise:
-        assert not torch.equal(sampler(law, x, ts), out), "fresh noise is drawn"
+        assert not torch.equal(sampler(_Counting(law), x, ts), out), "fresh noise is drawn"
         try:
             sampler(law, x, ts.flip(0))
         except ValueError:

@@ -45,10 +45,12 @@ def room_of(path):
 
 
 def nodes(tree, lazy):
-    """Walk a tree, into its functions or not."""
+    """Walk a tree; unless lazy imports count, not into functions and what is only for types."""
     for child in ast.iter_child_nodes(tree):
         yield child
-        if lazy or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+        function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        typing = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if lazy or not (function or typing):
             yield from nodes(child, lazy)
 
 

@@ -344,7 +344,9 @@ def test_bad_constants_are_refused(make, message):
 @pytest.mark.parametrize("shape", [(3,), (4, 1), (1,)])
 def test_a_time_for_each_sample_or_one_for_all(shape):
     x = torch.zeros(4, 2)
-    with pytest.raises(ValueError, match=r"expected a time \(\) or \(4,\) for x of shape \(4, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"expected a time \(\) or \(4,\) for x of shape \(4, 2\)"
+    ):
         VPSDE().perturb(x, torch.full(shape, 0.5), x)
     assert like(torch.zeros(4), x).shape == (4, 1)
     assert like(torch.zeros(()), x).shape == ()

@@ -1,12 +1,16 @@
-"""Links to the documentation of other libraries, without asking them: the few names we use.
+"""Links to re-exported names, and to other libraries without asking them: the few we use.
 
 A name that is not listed here is a warning, hence an error: add it, or mend the docstring.
 """
+
+from functools import partial, reduce
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+
+import scoresde
 
 PYTHON = "https://docs.python.org/3/library/"
 TORCH = "https://docs.pytorch.org/docs/stable/"
@@ -56,13 +60,30 @@ ALIASES = {
 }
 
 
+def homes(target: str) -> list[str]:
+    """Name where a public name may be documented: scoresde.VPSDE under scoresde.sde.VPSDE.
+
+    A function that hides the module of its own name is documented in the package above.
+    """
+    try:
+        thing = reduce(getattr, target.split(".")[1:], scoresde)
+        places = [thing.__module__, thing.__module__.rpartition(".")[0]]
+    except AttributeError:
+        return []
+    return [f"{place}.{thing.__qualname__}" for place in places]
+
+
 def resolve(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node
 ) -> nodes.Node | None:
-    """Point a reference that Sphinx cannot resolve at another library's page."""
+    """Resolve what Sphinx cannot: re-exported names, and those of other libraries."""
     target = node.get("reftarget", "")
     if target.startswith(("'", '"')) or (target.startswith("scoresde.") and "._" in target):
         return content  # a literal, or a private base class: neither has a page
+    if target.startswith("scoresde."):
+        find = partial(env.domains["py"].resolve_xref, env, node["refdoc"], app.builder)
+        found = (find(node["reftype"], name, node, content) for name in homes(target))
+        return next(filter(None, found), None)
     address = LINKS.get(ALIASES.get(target, target))
     if address is None:
         return None

@@ -60,6 +60,11 @@ class Boxes(Law):
         self.register_buffer("hi", hi.double())
         self.register_buffer("weights", (weights / weights.sum()).double())
 
+    @property
+    def event(self) -> torch.Size:
+        """Shape of one sample."""
+        return self.lo.shape[1:]
+
     def log_prob(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         """log p_t(x) in nats; -inf outside of the boxes at t = 0. (n, d) -> (n,)."""
         t = x.new_zeros(()) if t is None else t

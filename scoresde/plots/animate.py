@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..mixture import Law
-from .planes import Box, contours, frame, square
+from .panels import Box, contours, frame, square
 from .style import Array, Theme, atomically, bare, color_of, name_of, numbers, page
 
 if TYPE_CHECKING:

@@ -37,7 +37,8 @@ def convergence(
     views: Mapping[str, str] | None = None,
     floor: tuple[float, float] | None = None,
     guides: Curves | None = None,
-    labels: tuple[str, str] = ("denoiser evaluations", "error"),
+    constants: Mapping[str, float] | None = None,
+    labels: Sequence[str] = ("denoiser evaluations", "error", "product"),
     theme: str = "light",
 ) -> "Figure":
     """Errors against evaluations, both logarithmic, with the fitted order of each curve.
@@ -48,32 +49,45 @@ def convergence(
             needs none, others take colours of their own.
         floor: mean and standard deviation of the noise in the error, drawn as a band of two
             standard deviations; points in it are not used in the fits.
-        guides: name -> (x, y), dashed grey lines such as a constant known in advance.
-        labels: of the two axes.
+        guides: name -> (x, y), dashed grey lines: what is known in advance.
+        constants: name of a curve of order one -> the limit of evaluations times error; adds a
+            panel in which that product is seen to tend to it.
+        labels: of the two axes, and of the product of the two.
         theme: "light" or "dark".
     """
-    limit = 0.0 if floor is None else floor[0] + 2 * floor[1]
-    with page(3.7 + 0.23 * math.ceil((len(curves) + len(guides or {})) / 2), theme) as (
+    entries = len(curves) + len(guides or {}) + (floor is not None)
+    with page(3.7 + 0.23 * math.ceil(entries / 2) + 1.7 * bool(constants), theme) as (
         figure,
         look,
     ):
-        axes = figure.subplots()
+        ratios = [1.6, 1] if constants else [1]
+        grid = figure.subplots(len(ratios), squeeze=False, sharex=True, height_ratios=ratios)
+        first, last = grid[0, 0], grid[-1, 0]
         if floor is not None:
-            axes.axhspan(max(floor[0] - 2 * floor[1], 0.02 * limit), limit, color=look.grid, lw=0)
-            axes.axhline(floor[0], color=look.muted, lw=1, label="noise floor")
+            _floor_band(first, floor, look)
         for name, (x, y) in (guides or {}).items():
-            axes.plot(numbers(x), numbers(y), color=look.muted, lw=1.1, ls=(0, (5, 3)), label=name)
+            first.plot(
+                numbers(x), numbers(y), color=look.muted, lw=1.1, ls=(0, (5, 3)), label=name
+            )
         styles = _styles(curves, views or {}, look)
+        limit = 0.0 if floor is None else floor[0] + 2 * floor[1]
         for (name, (x, y)), style in zip(curves.items(), styles, strict=True):
-            n, error = numbers(x), numbers(y)
-            order = fit_order(n, error, limit)
-            label = name if math.isnan(order) else f"{name}: order {order:.2f}"
-            seen = error > 0
-            axes.plot(n[seen], error[seen], label=label, **style)
-        axes.set(xscale="log", yscale="log", xlabel=labels[0], ylabel=labels[1])
-        _name_views(axes, [(views or {}).get(name, name) for name in curves])
-        _plain_ticks(axes.xaxis)
-        axes.grid()
+            _convergence_of(first, name, numbers(x), numbers(y), limit, style)
+            if name in (constants or {}):
+                last.plot(numbers(x), numbers(x) * numbers(y), **style)
+        for constant in (constants or {}).values():
+            last.axhline(constant, color=look.muted, lw=1.1, ls=(0, (5, 3)))
+            last.text(
+                1, constant, f" {constant:#.4g}", va="center", transform=last.get_yaxis_transform()
+            )
+        if constants:
+            last.set_ylabel(labels[2] if len(labels) > 2 else "product")
+            last.grid()
+        first.set(xscale="log", yscale="log", ylabel=labels[1])
+        last.set_xlabel(labels[0])
+        _name_views(first, [(views or {}).get(name, name) for name in curves])
+        _plain_ticks(last.xaxis)
+        first.grid()
         figure.legend(loc="outside lower left", ncols=2, handlelength=2.2, columnspacing=1.2)
     return figure
 
@@ -189,6 +203,22 @@ def training_curve(
     return figure
 
 
+def _floor_band(axes: "Axes", floor: tuple[float, float], look: Theme) -> None:
+    mean, sd = floor
+    top = mean + 2 * sd
+    axes.axhspan(max(mean - 2 * sd, 0.02 * top), top, color=look.grid, lw=0)
+    axes.axhline(mean, color=look.muted, lw=1, label="noise floor")
+
+
+def _convergence_of(
+    axes: "Axes", name: str, n: Array, error: Array, limit: float, style: dict[str, Any]
+) -> None:
+    """One curve, its order in the legend where there are points enough to fit it."""
+    order, seen = fit_order(n, error, limit), error > 0
+    label = name if math.isnan(order) else f"{name}: order {order:.2f}"
+    axes.plot(n[seen], error[seen], label=label, **style)
+
+
 def _history(axes: "Axes", steps: Array, values: Array, floor: float | None, look: Theme) -> None:
     """One quantity; where there are many values, their running mean over a pale line."""
     many = len(steps) > 120
@@ -228,6 +258,7 @@ def _styles(
     seen: dict[str, Any] = {}
     fresh = count()
     styles = []
+    size = count(7, -min(0.4, 3 / max(1, len(names))))  # where curves coincide both are seen
     for name in names:
         key = views.get(name, name)
         i = next(seen.setdefault(key, count()))
@@ -238,9 +269,8 @@ def _styles(
             j = next(fresh)
             color, marker, i = ACCENTS[j % len(ACCENTS)], MARKERS[j % len(MARKERS)], j
         dash = DASHES[i % len(DASHES)]
-        styles.append(
-            {"color": color, "marker": marker, "ls": dash, "lw": 1.5, "mec": look.face, "mew": 0.6}
-        )
+        line = {"color": color, "ls": dash, "lw": 1.5}
+        styles.append(line | {"marker": marker, "ms": next(size), "mec": look.face, "mew": 0.6})
     return styles
 
 

@@ -6,7 +6,7 @@ where exact, in colour where they are histograms of the paths.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import count, pairwise
+from itertools import count, cycle, pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +16,7 @@ from ..denoiser import Denoiser
 from ..grids import uniform
 from ..mixture import Law
 from ..samplers import Ancestral, EulerMaruyama, PFHeun, Recorder, Sampler
+from .panels import seeded
 from .style import VIEWS, Array, Numbers, Theme, bare, color_of, density_colors, numbers, page
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ __all__ = ["WALKS", "density_columns", "density_xt", "walks"]
 
 Path = tuple[Tensor, Tensor]
 """Times (T,) and the states there, (T, n) or (T, n, 1)."""
-WALKS: dict[str, Sampler] = {"chain": Ancestral(), "sde": EulerMaruyama(), "ode": PFHeun()}
+WALKS: dict[str, Sampler] = {"chain": Ancestral("beta"), "sde": EulerMaruyama(), "ode": PFHeun()}
 """The sampler that stands for each view where one is enough."""
 TITLES = {"forward": "forward process  →"} | {
     name: f"←  {view.label}" for name, view in VIEWS.items()
@@ -56,13 +57,13 @@ def walks(
         "forward", "chain", "sde", "ode": times (steps + 1,) and states (steps + 1, n, *event).
     """
     model, t = denoiser or law, law.sde.t_max if t is None else t
-    x0 = law.sample(n, generator=_generator(law, seed))
+    x0 = law.sample(n, generator=seeded(law, seed))
     grid = uniform(steps, t, 0.0)
     paths = {"forward": (grid.flip(0), _forward(law, x0, grid.flip(0), seed + 1))}
     start = paths["forward"][1][-1]
     for k, (name, sampler) in enumerate(WALKS.items(), seed + 2):
         recorder = Recorder()
-        sampler(model, start, grid, generator=_generator(law, k), callback=recorder)
+        sampler(model, start, grid, generator=seeded(law, k), callback=recorder)
         paths[name] = (recorder.times, recorder.x)
     return paths
 
@@ -195,8 +196,8 @@ def _end(
 
 
 def _errors(axes: "Axes", errors: Mapping[str, tuple[Numbers, Numbers]], look: Theme) -> None:
-    """Curves over the turning time: views as markers, the rest as grey lines with their names."""
-    size = count(8, -1.5)  # where two views agree, both are seen
+    """Curves over the turning time: views as markers, the rest as grey lines."""
+    size, dash = count(8, -1.5), cycle(("-", "--", ":"))  # two views that agree are both seen
     for name, (times, values) in errors.items():
         t, value = numbers(times), numbers(values)
         if name in VIEWS:
@@ -204,13 +205,11 @@ def _errors(axes: "Axes", errors: Mapping[str, tuple[Numbers, Numbers]], look: T
             (line,) = axes.plot(t, value, view.marker, color=view.color, label=view.short)
             line.set(ms=next(size), mec=look.face, mew=0.5, clip_on=False, zorder=3)
         else:
-            axes.plot(t, value, color=look.muted, lw=1.3)
-            at = (t[len(t) * 3 // 4], value[len(t) * 3 // 4])
-            axes.annotate(name, at, (0, -4), textcoords="offset points", va="top", ha="center")
+            axes.plot(t, value, color=look.muted, lw=1.3, ls=next(dash), label=name)
     axes.set_ylim(bottom=0)
     axes.set_title("mean squared error of the rebuilt $x_0$, turning at $t$", pad=3)
     axes.grid(axis="y")
-    axes.legend(loc="upper left", handletextpad=0, labelspacing=0.25, borderaxespad=0.1)
+    axes.legend(loc="lower right", ncols=2, handlelength=1.7, labelspacing=0.25, borderaxespad=0.1)
 
 
 def _side_labels(rows: Sequence[Sequence["Axes"]]) -> None:
@@ -228,7 +227,7 @@ def _side_labels(rows: Sequence[Sequence["Axes"]]) -> None:
 def _limits(law: Law, limits: Sequence[float] | None) -> tuple[float, float]:
     if limits is not None:
         return float(limits[0]), float(limits[1])
-    sample = law.sample(4000, generator=_generator(law, 0))
+    sample = law.sample(4000, generator=seeded(law, 0))
     std = law.sde.prior(law.sde.t_max).std
     reach = max(2.9 * std, float(sample.abs().max()) * 1.15)
     return -reach, reach
@@ -236,13 +235,9 @@ def _limits(law: Law, limits: Sequence[float] | None) -> tuple[float, float]:
 
 def _forward(law: Law, x0: Tensor, ts: Tensor, seed: int) -> Tensor:
     """An exact path of the forward process at increasing times."""
-    states, generator = [x0], _generator(law, seed)
+    states, generator = [x0], seeded(law, seed)
     for s, t in pairwise(ts):
         scale, std = (c.to(x0) for c in law.sde.transition(s, t))
         z = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
         states.append(scale * states[-1] + std * z)
     return torch.stack(states)
-
-
-def _generator(law: Law, seed: int) -> torch.Generator:
-    return torch.Generator(next(law.buffers()).device).manual_seed(seed)

@@ -139,5 +139,6 @@ class Recorder:
         return [self._chunks[chunk][slot] for slot in sorted(self._chunks[chunk])]
 
     def _stack(self, field: int) -> Tensor:
-        per_chunk = [[slot[field] for slot in self._slots(c)] for c in range(len(self._chunks))]
-        return torch.stack([torch.cat(pieces) for pieces in zip(*per_chunk, strict=True)])
+        chunks = range(max(1, len(self._chunks)))
+        kept = [[slot[field] for slot in self._slots(chunk)] for chunk in chunks]
+        return torch.stack([torch.cat(pieces) for pieces in zip(*kept, strict=True)])
