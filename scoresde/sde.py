@@ -129,8 +129,9 @@ class SDE(ABC):
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(f, g^2) at once, by one forward-mode differentiation of (log alpha, sigma^2)."""
         path = lambda t: (self.log_alpha(t), self.sigma2(t))
-        (_, sigma2), (f, slope) = torch.func.jvp(path, (t,), (torch.ones_like(t),))
-        return f, slope - 2 * f * sigma2
+        at = torch.atleast_1d(t)  # with Python's numbers, a () tangent would become float64
+        (_, sigma2), (f, slope) = torch.func.jvp(path, (at,), (torch.ones_like(at),))
+        return f.reshape(t.shape), (slope - 2 * f * sigma2).reshape(t.shape)
 
     def beta(self, t: Tensor) -> Tensor:
         """beta = -2 f: the rate of a variance-preserving process (there g^2 = beta too)."""

@@ -17,13 +17,13 @@ PACKAGE = ROOT / "scoresde"
 
 # From the ground up. A room imports only rooms named before it, on its floor or below.
 FLOORS = {
-    1: "sde grids chain noise",
+    1: "sde grids chain noise files",
     2: "denoiser nets",
     3: "mixture guidance losses samplers likelihood",
     4: "physics data metrics training",
     5: "plots baselines interop",
-    6: "report",
-    7: "cli",
+    6: "comparison report",
+    7: "demos cli",
     8: "testing",
 }
 ROOMS = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

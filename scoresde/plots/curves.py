@@ -258,7 +258,7 @@ def _styles(
     seen: dict[str, Any] = {}
     fresh = count()
     styles = []
-    size = count(7, -min(0.4, 3 / max(1, len(names))))  # where curves coincide both are seen
+    size = count(7, -min(0.25, 2 / max(1, len(names))))  # where curves coincide both are seen
     for name in names:
         key = views.get(name, name)
         i = next(seen.setdefault(key, count()))

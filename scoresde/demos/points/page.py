@@ -1,0 +1,310 @@
+"""The report of the demonstration: what each figure and each number says, in one sentence."""
+
+import math
+import platform
+from typing import TYPE_CHECKING
+
+import torch
+
+from ... import plots
+from ...comparison import Score
+from ...losses import excess_loss, irreducible_loss
+from ...metrics import Floor
+from ...mixture import GaussianMixture
+from ...report import Report
+from ...training import Fit
+from .figures import (
+    Pair,
+    both,
+    convergence_of_network,
+    exact_convergence,
+    film,
+    first_axis,
+    paths,
+    prior_mismatch,
+)
+
+if TYPE_CHECKING:
+    from . import Results
+
+__all__ = ["fill", "score_columns", "score_row"]
+
+WORDS = {"chain": "Markov chain", "sde": "reverse SDE", "ode": "probability-flow ODE"}
+
+
+def score_columns(floor: Floor) -> list[str]:
+    """Heads of the table of scores; the floor stands in the head of what it bounds."""
+    return [
+        "sampler",
+        "view",
+        "evaluations",
+        f"sliced W2 (floor {_pm(floor.mean, floor.sd)})",
+        "NLL gap / nats (exact: 0)",
+        "modes found",
+        "mode weights off by",
+        "seconds",
+    ]
+
+
+def score_row(score: Score) -> list[str]:
+    """The cells of one sampler."""
+    gap = "" if math.isnan(score.nll_gap) else f"{score.nll_gap:+.3f} ± {score.nll_error:.3f}"
+    percent = lambda v: "" if math.isnan(v) else f"{100 * v:.1f} %"
+    return [
+        score.entry.label,
+        WORDS[score.entry.view],
+        str(score.evaluations),
+        f"{score.sliced_w2:.4f}",
+        gap,
+        percent(score.coverage),
+        percent(score.imbalance),
+        f"{score.seconds:.2f}",
+    ]
+
+
+def fill(report: Report, results: "Results") -> None:
+    """All sections, from the animation to the machine."""
+    _walks(report, results)
+    _table(report, results)
+    _learning(report, results)
+    _convergence(report, results)
+    _guidance(report, results)
+    _ends(report, results)
+
+
+def _walks(report: Report, results: "Results") -> None:
+    options, law = results.options, results.law
+    folder = options.out / "figures"
+    walked = paths(results.a.denoiser, 700, options.seed, results.truth.points.device)
+    cpu = results.law.cpu() if results.law.means.is_cuda else law
+    gif = film(walked, cpu, folder / "three-walks.gif")
+    report.figure(
+        gif,
+        "One network, one x_T, three walks from noise to data: the Markov chain of DDPM, the "
+        "reverse SDE and the probability-flow ODE. The paths differ, the law does not.",
+        wide=True,
+    )
+    line = {name: (times, x[..., :1]) for name, (times, x) in walked.items()}
+    pair = both(
+        folder, "x-t", lambda theme: plots.density_xt(first_axis(cpu), line, theme=theme)
+    )
+    report.section("The same walks against time")
+    _show(
+        report,
+        pair,
+        "First coordinate of the network's paths over the exact density: noisy paths "
+        "for the chain and the SDE, smooth ones that never cross for the ODE of a line (here they "
+        "may, being projections).",
+    )
+
+
+def _table(report: Report, results: "Results") -> None:
+    floor = results.truth.floor
+    limit = float(floor.mean + 2 * floor.sd)
+    at_floor = [s for s in results.scores if s.sliced_w2 <= limit]
+    report.section(
+        "How far is each from the truth?",
+        f"Network A, {len(results.truth.points)} samples with every sampler, against exact "
+        f"samples: {len(at_floor)} of {len(results.scores)} rows cannot be told from the truth by "
+        f"sliced W2 (at most {limit:.3f}, its floor plus two standard deviations).",
+    )
+    ordered = sorted(results.scores, key=lambda s: ("chain", "sde", "ode").index(s.entry.view))
+    views = [s.entry.view for s in ordered]
+    rules = [k for k in range(1, len(views)) if views[k] != views[k - 1]]
+    report.table(score_columns(floor), [score_row(s) for s in ordered], rules)
+    report.section(
+        "Does discrete training matter?",
+        "Network B has seen only the thousand times of the chain; A any time. The same samplers, "
+        "and with the exact score in place of a network, which tells the error of the walk from "
+        "that of the learning.",
+    )
+    groups = {"A": results.scores, "B": results.discrete, "exact score": results.exact}
+    wanted = [(s.entry.label, s.evaluations) for s in results.discrete]
+    rows = [
+        [name, *score_row(s)]
+        for name, scores in groups.items()
+        for s in scores
+        if (s.entry.label, s.evaluations) in wanted
+    ]
+    breaks = [k for k in range(1, len(rows)) if rows[k][0] != rows[k - 1][0]]
+    report.table(["network", *score_columns(floor)], rows, breaks)
+
+
+def _learning(report: Report, results: "Results") -> None:
+    folder, law = results.options.out / "figures", results.law
+    times = torch.linspace(0.01, 1.0, 34, dtype=torch.float64)
+    floor = irreducible_loss(law, times).value.cpu()
+    nets = {"A, continuous": results.a.denoiser, "B, discrete": results.b.denoiser}
+    losses = {}
+    for name, model in nets.items():
+        generator = torch.Generator(law.means.device).manual_seed(7)
+        excess = excess_loss(model, law, times, generator=generator).value.cpu()
+        losses[name] = floor + excess.double()
+    pair = both(
+        folder, "loss", lambda theme: plots.loss_by_time(times, losses, floor, theme=theme)
+    )
+    worst = {name: float((loss - floor).max()) for name, loss in losses.items()}
+    report.section("What was learned")
+    _show(
+        report,
+        pair,
+        "Loss of eps per dimension against time, above the least that any network can reach: "
+        f"the excess is at most {worst['A, continuous']:.3f} (A) and {worst['B, discrete']:.3f} "
+        "(B).",
+    )
+    curves = {
+        f"sliced W2, {name[0]}": (fit.history["step"], fit.history["sliced W2"])
+        for name, fit in {"A": results.a, "B": results.b}.items()
+    }
+    limit = float(results.truth.floor.mean + 2 * results.truth.floor.sd)
+    floors = {name: float(results.truth.floor.mean) for name in curves}
+    pair = both(folder, "training", lambda theme: plots.training_curve(curves, floors, theme))
+    reached = {name: _time_to(fit, limit) for name, fit in (("A", results.a), ("B", results.b))}
+    _show(
+        report,
+        pair,
+        "Sliced W2 of samples from fixed noise during training. The noise floor (mean plus two "
+        f"standard deviations, {limit:.3f}) was "
+        + " and ".join(f"{how} by {name}" for name, how in reached.items())
+        + ".",
+    )
+
+
+def _time_to(fit: Fit, limit: float) -> str:
+    """When the distance first fell below the limit, in seconds of training."""
+    for step, value in zip(fit.history["step"], fit.history["sliced W2"], strict=True):
+        if value <= limit:
+            return f"reached after {fit.seconds * step / fit.history['step'][-1]:.0f} s"
+    return "not reached"
+
+
+def _convergence(report: Report, results: "Results") -> None:
+    folder, floor = results.options.out / "figures", results.truth.floor
+    curves, views = convergence_of_network(
+        results.a.denoiser, results.truth, results.options.seed
+    )
+    labels = ("denoiser evaluations", "sliced W2", "")
+    pair = both(
+        folder,
+        "convergence",
+        lambda theme: plots.convergence(
+            curves, views, (float(floor.mean), float(floor.sd)), labels=labels, theme=theme
+        ),
+    )
+    report.section("Error against evaluations")
+    _show(
+        report,
+        pair,
+        "Network A: the ODE reaches the noise floor with the fewest evaluations, the chain with "
+        "the most.",
+    )
+    exact, kinds = exact_convergence(results.law)
+    labels = ("denoiser evaluations", "W2 of the exact output law", "")
+    pair = both(
+        folder,
+        "convergence-exact",
+        lambda theme: plots.convergence(exact, kinds, labels=labels, theme=theme),
+    )
+    _show(
+        report,
+        pair,
+        "The same without a network and without samples, on Gaussian data of the same mean and "
+        "covariance, started from N(0, I): discretisation alone. What remains of the ODE is the "
+        "prior's mismatch, which the SDE forgets. DDPM with its classical linear betas converges "
+        "like the chain of the SDE, though its alpha_bar is another.",
+    )
+
+
+def _guidance(report: Report, results: "Results") -> None:
+    folder, g, law = results.options.out / "figures", results.guidance, results.law.cpu()
+    pair = both(
+        folder, "guidance", lambda theme: plots.guidance(g.samples, law, g.target, theme=theme)
+    )
+    report.section("Guidance to one mode")
+    _show(
+        report,
+        pair,
+        f"The gradient of a noise-trained classifier, added to the score, draws the samples to "
+        f"mode {g.target}.",
+    )
+    plain = next(iter(g.seconds.values()))
+    report.table(
+        [
+            "",
+            "share in the mode",
+            f"sliced W2 to its exact law (floor {g.floor[0]:.4f} ± {g.floor[1]:.4f})",
+            "time",
+        ],
+        [
+            [
+                name,
+                f"{100 * g.share[name]:.1f} %",
+                f"{g.sliced_w2[name]:.4f}",
+                f"{g.seconds[name] / plain:.2f} x",
+            ]
+            for name in g.samples
+        ],
+    )
+    report.text(
+        "At weight 1 guidance is Bayes' rule, and exact for an exact classifier; above it the "
+        "samples crowd in the mode and no longer follow its law."
+    )
+    times = next(iter(results.classifiers.values())).times
+    accuracy = {name: fit.accuracy for name, fit in results.classifiers.items()}
+    best = torch.tensor([_best_accuracy(law, float(t)) for t in times])
+    pair = both(
+        folder,
+        "classifier",
+        lambda theme: plots.accuracy_by_time(
+            times, accuracy, best, classes=len(law.weights), theme=theme
+        ),
+    )
+    _show(
+        report,
+        pair,
+        "Why the classifier must see noise: one trained on clean points alone is wrong as soon as "
+        "there is noise, and it is at large t that guidance decides.",
+    )
+
+
+def _best_accuracy(law: GaussianMixture, t: float) -> float:
+    """Of the exact class posterior: E max_k p(k | x_t)."""
+    time = torch.tensor(t, dtype=torch.float64)
+    x = law.sample(20_000, time, torch.Generator().manual_seed(0))
+    return float(law.posterior(x, time).amax(1).mean())
+
+
+def _ends(report: Report, results: "Results") -> None:
+    law, sde = results.law.cpu(), results.law.sde
+    eps = torch.tensor(sde.t_eps, dtype=torch.float64)
+    mean, cov = law.marginal()
+    second = float(cov.trace() + mean.square().sum())
+    moved = ((1 - sde.alpha(eps)).square() * second + law.dim * sde.sigma2(eps)).sqrt()
+    report.section(
+        "Both ends of time",
+        "What no sampler can mend: the walk starts from N(0, I) instead of the law at t = 1, and "
+        "the SDE and the ODE stop at a small t.",
+    )
+    report.facts(
+        {
+            "KL(p₁ || prior), nats": f"{prior_mismatch(law, sde):.1e}",
+            "t at which SDE and ODE stop": f"{sde.t_eps:g}",
+            "root mean square distance of x at that t from x₀": f"{float(moved):.4f}",
+            "ending there": "x₀ estimated (one evaluation)",
+        }
+    )
+    a, b = results.a.seconds, results.b.seconds
+    report.text(
+        f"{results.options.steps} steps of 512 points each: {a:.0f} s (A) and {b:.0f} s (B); the "
+        f"whole demonstration took {results.seconds:.0f} s on {results.truth.points.device.type} "
+        f"({platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads). "
+        "Times beside the samplers were taken once, on a machine that may have been busy."
+    )
+
+
+def _show(report: Report, pair: Pair, caption: str) -> None:
+    report.figure(pair[0], caption, dark=pair[1])
+
+
+def _pm(mean: torch.Tensor, sd: torch.Tensor) -> str:
+    return f"{float(mean):.4f} ± {float(sd):.4f}"

@@ -1,0 +1,31 @@
+"""The denoising error of a batch, and the loss it makes."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from .weights import Weight, simple
+
+__all__ = ["denoising_errors", "denoising_loss"]
+
+
+def denoising_errors(denoiser: Denoiser, x0: Tensor, t: Tensor, z: Tensor, **cond: Any) -> Tensor:
+    """|eps_hat(x_t, t) - z|^2/d of every sample, (B,).
+
+    Args:
+        denoiser: the model.
+        x0: clean data in the model's units, (B, *).
+        t: times, () or (B,).
+        z: standard normal noise, of the shape of x0.
+        **cond: conditions, such as y.
+    """
+    eps = denoiser.eps(denoiser.sde.perturb(x0, t, z), t, **cond)
+    return (eps - z).square().flatten(1).mean(1)
+
+
+def denoising_loss(
+    denoiser: Denoiser, x0: Tensor, t: Tensor, z: Tensor, weight: Weight = simple, **cond: Any
+) -> Tensor:
+    """Mean over samples and dimensions of w(t) |eps_hat - z|^2, (); see ``denoising_errors``."""
+    return (weight(denoiser.sde, t) * denoising_errors(denoiser, x0, t, z, **cond)).mean()

@@ -1,0 +1,107 @@
+r"""Weightings of the denoising loss, as weights w(sde, t) of the eps error.
+
+As a weight of the x0 error each is w SNR, with SNR = alpha^2/sigma^2.
+
+References:
+    Kingma and Gao 2023 (arXiv:2303.00848), table 1: the weightings compared.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..sde import SDE
+
+__all__ = [
+    "Weight",
+    "edm",
+    "flow_matching",
+    "likelihood",
+    "min_snr",
+    "simple",
+    "snr_plus_one",
+    "v_weight",
+    "x0_weight",
+]
+
+Weight = Callable[[SDE, Tensor], Tensor]
+"""(sde, t) -> weight of the eps error, elementwise."""
+
+
+def simple(sde: SDE, t: Tensor) -> Tensor:
+    """1: the loss of DDPM. As a weight of the x0 error: SNR.
+
+    References:
+        Ho et al. 2020 (arXiv:2006.11239), eq. 14.
+    """
+    return torch.ones_like(t)
+
+
+def x0_weight(sde: SDE, t: Tensor) -> Tensor:
+    """1/SNR: the plain error of x0. As a weight of the x0 error: 1."""
+    return (-sde.log_snr(t)).exp()
+
+
+def snr_plus_one(sde: SDE, t: Tensor) -> Tensor:
+    """1 + 1/SNR; equals ``v_weight`` where alpha^2 + sigma^2 = 1. Of the x0 error: SNR + 1.
+
+    References:
+        Salimans and Ho 2022 (arXiv:2202.00512), sec. 4.
+    """
+    return 1 + x0_weight(sde, t)
+
+
+def v_weight(sde: SDE, t: Tensor) -> Tensor:
+    """(alpha^2 + sigma^2)^2/alpha^2: the plain error of v, any process. Of the x0 error: x SNR."""
+    alpha2, sigma2 = sde.alpha(t).square(), sde.sigma2(t)
+    return (alpha2 + sigma2).square() / alpha2
+
+
+def flow_matching(sde: SDE, t: Tensor) -> Tensor:
+    r"""g^4/(4 sigma^2): the plain error of the ODE's velocity. Of the x0 error: x SNR.
+
+    1/(1 - t)^2 on the straight path.
+
+    References:
+        Lipman et al. 2023 (arXiv:2210.02747), eq. 9.
+    """
+    return (0.5 * sde.g2(t)).square() / sde.sigma2(t)
+
+
+def likelihood(sde: SDE, t: Tensor) -> Tensor:
+    """g^2/sigma^2 = -d log_snr/dt: d/2 times the integrated loss bounds -log p (nats).
+
+    As a weight of the x0 error: -d SNR/dt. Its integral over t diverges at 0 like log(1/t):
+    ``LogSNRTimes`` with ``simple`` is the same loss without the large weights.
+
+    References:
+        Song, Durkan et al. 2021 (arXiv:2101.09258), eq. 7; Kingma et al. 2021 (VDM), eq. 17.
+    """
+    return sde.g2(t) / sde.sigma2(t)
+
+
+def min_snr(gamma: float = 5.0) -> Weight:
+    """min(1, gamma/SNR). As a weight of the x0 error: min(SNR, gamma).
+
+    Args:
+        gamma: the largest weight of the x0 error.
+
+    References:
+        Hang et al. 2023 (arXiv:2303.09556), eq. 8.
+    """
+    return lambda sde, t: (gamma * x0_weight(sde, t)).clamp(max=1)
+
+
+def edm(sigma_data: float = 1.0) -> Weight:
+    r"""1 + s^2/d^2, s = sigma/alpha, d = sigma_data. Of the x0 error: (s^2 + d^2)/(s d)^2.
+
+    With d = 1 it is ``snr_plus_one``. Karras et al. draw t by ``LogNormalTimes``.
+
+    Args:
+        sigma_data: standard deviation of the data.
+
+    References:
+        Karras et al. 2022 (arXiv:2206.00364), table 1, "loss weighting".
+    """
+    return lambda sde, t: 1 + x0_weight(sde, t) / sigma_data**2

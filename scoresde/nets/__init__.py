@@ -1,0 +1,9 @@
+"""Networks, called ``net(x, t, **cond)``: torch only, and known to nobody below floor 4.
+
+x (B, *) comes scaled by the parametrization, t () or (B,) lies in [0, 1] and is embedded by the
+net itself, a label is ``y`` (B,) long, with "no label" = the number of classes.
+"""
+
+from .mlp import MLP, Classifier, ConcatMLP, ConcatMLPConfig, MLPConfig, TimeFeatures
+
+__all__ = ["MLP", "Classifier", "ConcatMLP", "ConcatMLPConfig", "MLPConfig", "TimeFeatures"]
