@@ -1,5 +1,4 @@
-r"""
-DDPM is a VP-SDE
+r"""DDPM is a VP-SDE
 ================
 
 A chain of N steps with variances :math:`\beta_i` and the SDE with rate :math:`\beta(t)` have the
@@ -40,11 +39,11 @@ def worst(chain):
 
 
 # %%
-# Both are wrong by C/N (below: N times the error), with constants that calculus gives (Euler-Maclaurin, and the quadratic
-# term of :math:`\log(1 - \beta_i)`): C = 76.95 and 67.00 here. At N = 1000 the last
-# :math:`\bar\alpha` of DDPM is 6.5 % below that of the SDE which it is said to be. The exact
-# conversion is right to rounding for every N, so there is no need to choose: one network serves
-# both views.
+# Both are wrong by C/N (below: N times the error), with constants that calculus gives
+# (Euler-Maclaurin, and the quadratic term of :math:`\log(1 - \beta_i)`): C = 76.95 and 67.00
+# here. At N = 1000 the last :math:`\bar\alpha` of DDPM is 6.5 % below that of the SDE which it is
+# said to be. The exact conversion is right to rounding at any N, so there is no need to choose:
+# one network serves both views.
 
 square = (b1**3 - b0**3) / (3 * (b1 - b0))  # the integral of beta^2
 constants = {r"$\beta(i/N)/N$": 0.5 * (b1 - b0 + square), "DDPM": 0.5 * square}

@@ -1,5 +1,4 @@
-r"""
-Forward and reverse on the line
+r"""Forward and reverse on the line
 ===============================
 
 Noise a point :math:`x_0` up to time :math:`t`, turn, and walk back. The Markov chain, the reverse

@@ -1,10 +1,9 @@
-r"""
-Samplers compared
+r"""Samplers compared
 =================
 
 On Gaussian data the exact denoiser is affine, so the law of a sampler's output is Gaussian too,
 and :func:`scoresde.moments` computes it from the very table of numbers that the sampler walks.
-No samples are drawn: every point below is exact, and the slopes are the orders of the methods.
+No samples are drawn: every point below is exact, and the slopes are the orders.
 """
 
 from scoresde import (
@@ -29,7 +28,7 @@ law = gauss(VPSDE())  # one correlated Gaussian of the plane
 # Each sampler with its evaluations of the denoiser per step.
 
 samplers = {
-    "DDPM, posterior variance": (Ancestral(), 1),
+    r"DDPM, variance $\tilde\beta$": (Ancestral(), 1),
     r"DDPM, variance $\beta$": (Ancestral("beta"), 1),
     "Euler-Maruyama": (EulerMaruyama(), 1),
     "reverse diffusion": (ReverseDiffusion(), 1),
@@ -38,7 +37,6 @@ samplers = {
     "Heun": (PFHeun(), 2),
     "Runge-Kutta": (PFRK4(), 4),
 }
-steps = [10, 20, 40, 80, 160]
 
 
 def error(sampler, n):
@@ -51,9 +49,9 @@ def error(sampler, n):
 # %%
 # Every sampler with noise is of first order, and so are two of the ODE's; smooth paths are what
 # lets Heun and Runge-Kutta do better. With 20 evaluations the choice matters little, with 200 it
-# is worth four digits. DDPM with variance :math:`\beta` lies on Euler-Maruyama: to leading order
-# they are one method. (A *learned* score has errors of its own, which noise helps to forget.)
+# is worth four digits. (DDPM with variance :math:`\beta` happens to lie on Euler-Maruyama here.)
 
+steps = [10, 20, 40, 80, 160]
 curves = {
     name: ([cost * n for n in steps], [error(sampler, n) for n in steps])
     for name, (sampler, cost) in samplers.items()

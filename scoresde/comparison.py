@@ -33,7 +33,19 @@ from .samplers import (
 from .samplers.sampling import Ending
 from .sde import SDE
 
-__all__ = ["Entry", "Score", "Truth", "chain_entry", "measure", "view_entries"]
+__all__ = [
+    "Entry",
+    "Score",
+    "Truth",
+    "chain_entry",
+    "measure",
+    "print_table",
+    "score_columns",
+    "score_row",
+    "view_entries",
+]
+
+VIEW_NAMES = {"chain": "Markov chain", "sde": "reverse SDE", "ode": "probability-flow ODE"}
 
 
 @dataclass(frozen=True)
@@ -178,7 +190,7 @@ def measure(
 
 
 def chain_entry(n: int, variance: str = "posterior") -> Entry:
-    """The DDPM chain of n steps with its own grid i/n, down to i = 0 (the SDE must reach t = 1)."""
+    """The DDPM chain of n steps on its own grid i/n, down to i = 0."""
     sampler = Ancestral("beta" if variance == "beta" else "posterior")
     name = "β" if variance == "beta" else "β̃"
     return Entry(f"DDPM chain, {name}", "chain", sampler, uniform(n, 1.0, 0.0), "stop")
@@ -225,3 +237,40 @@ def _wait(device: torch.device) -> None:
 
 def _device(law: Law) -> torch.device:
     return next(law.buffers(), torch.empty(0)).device
+
+
+def score_columns(floor: Floor) -> list[str]:
+    """Heads of the table of scores; the floor stands in the head of what it bounds."""
+    return [
+        "sampler",
+        "view",
+        "evaluations",
+        f"sliced W2 (floor {float(floor.mean):.4f} ± {float(floor.sd):.4f})",
+        "NLL gap / nats (exact: 0)",
+        "modes found",
+        "mode weights off by",
+        "seconds",
+    ]
+
+
+def score_row(score: Score) -> list[str]:
+    """The cells of one sampler."""
+    gap = "" if math.isnan(score.nll_gap) else f"{score.nll_gap:+.3f} ± {score.nll_error:.3f}"
+    percent = lambda v: "" if math.isnan(v) else f"{100 * v:.1f} %"
+    return [
+        score.entry.label,
+        VIEW_NAMES[score.entry.view],
+        str(score.evaluations),
+        f"{score.sliced_w2:.4f}",
+        gap,
+        percent(score.coverage),
+        percent(score.imbalance),
+        f"{score.seconds:.2f}",
+    ]
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on the terminal, columns aligned."""
+    widths = [max(len(r[k]) for r in (columns, *rows)) for k in range(len(columns))]
+    for row in (columns, *rows):
+        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())

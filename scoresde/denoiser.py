@@ -47,7 +47,7 @@ class Affine(nn.Module):
             full whitening of the flattened event.
     """
 
-    __call__: Callable[[Tensor], Tensor]
+    __call__: Callable[..., Tensor]
     mean: Tensor
     scale: Tensor
 
@@ -90,7 +90,7 @@ class Affine(nn.Module):
         centred = x - self.mean
         if not self.whitens:
             return centred / self.scale
-        z = torch.linalg.solve_triangular(self.scale, centred.flatten(1).T, upper=False)
+        z: Tensor = torch.linalg.solve_triangular(self.scale, centred.flatten(1).T, upper=False)
         return z.mT.reshape(x.shape)
 
     def inverse(self, z: Tensor) -> Tensor:

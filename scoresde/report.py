@@ -77,7 +77,9 @@ class Report:
         items = (f"<li><b>{_text(v)}</b><span>{_text(k)}</span></li>" for k, v in facts.items())
         self._body.append(f'<ul class="facts">{"".join(items)}</ul>')
 
-    def figure(self, path: Path, caption: str, dark: Path | None = None, wide: bool = False) -> None:
+    def figure(
+        self, path: Path, caption: str, dark: Path | None = None, wide: bool = False
+    ) -> None:
         """An image file with a caption, which is its text alternative too.
 
         Args:

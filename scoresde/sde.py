@@ -130,7 +130,8 @@ class SDE(ABC):
         """(f, g^2) at once, by one forward-mode differentiation of (log alpha, sigma^2)."""
         path = lambda t: (self.log_alpha(t), self.sigma2(t))
         at = torch.atleast_1d(t)  # with Python's numbers, a () tangent would become float64
-        (_, sigma2), (f, slope) = torch.func.jvp(path, (at,), (torch.ones_like(at),))
+        values, slopes = torch.func.jvp(path, (at,), (torch.ones_like(at),))[:2]
+        (_, sigma2), (f, slope) = values, slopes
         return f.reshape(t.shape), (slope - 2 * f * sigma2).reshape(t.shape)
 
     def beta(self, t: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ FLOORS = {
     3: "mixture guidance losses samplers likelihood",
     4: "physics data metrics training",
     5: "plots baselines interop",
-    6: "comparison report",
+    6: "comparison report runs",
     7: "demos cli",
     8: "testing",
 }

@@ -385,6 +385,8 @@ def test_point_masses(sde, dtype):
         close(law(x, t), r @ points.to(dtype), 0.0, tolerance)
         assert torch.isfinite(law.score(x, t)).all()
         assert torch.isfinite(law.log_prob(x, t)).all()
+    # At t = 0 the law has no density, but its points are what they are.
+    assert torch.equal(law(points.to(dtype), torch.tensor(0.0, dtype=dtype)), points.to(dtype))
 
 
 def test_a_flat_direction():

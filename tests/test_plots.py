@@ -16,10 +16,10 @@ from PIL import Image
 from scoresde import DDIM, PFRK4, VPSDE, Ancestral, EpsDenoiser, EulerMaruyama, PFHeun, plots
 from scoresde.data import gm1, gm2, ring
 from scoresde.metrics import mode_weights
-from scoresde.plots.curves import smooth
 from scoresde.plots.density import density_columns
+from scoresde.plots.learning import smooth
 from scoresde.plots.panels import density_levels, plane_density
-from scoresde.plots.style import ACCENTS, THEMES, VIEWS, atomically
+from scoresde.plots.style import ACCENTS, THEMES, VIEWS
 
 SDE = VPSDE()
 
@@ -373,6 +373,19 @@ def test_training_curve_smooths_long_histories():
     np.testing.assert_allclose(smooth(3.0 + n)[20:-20], 3.0 + n[20:-20])
 
 
+def test_training_curve_of_rows():
+    """Rows as ``fit`` returns them: not every quantity in every row, the first loss unknown."""
+    rows = [
+        {"step": 0.0, "loss": math.nan, "lr": 0.0, "seconds": 0.0, "w2": 0.9},
+        {"step": 10.0, "loss": 1.0, "lr": 0.1, "seconds": 0.2},
+        {"step": 20.0, "loss": 0.5, "lr": 0.1, "seconds": 0.4, "w2": 0.2},
+    ]
+    loss, distance = plots.training_curve(rows).axes
+    assert loss.lines[0].get_xydata().tolist() == [[10, 1], [20, 0.5]]
+    assert distance.lines[0].get_xydata().tolist() == [[0, 0.9], [20, 0.2]]
+    assert distance.get_ylabel() == "w2"
+
+
 # ---- files ------------------------------------------------------------------------------------
 
 
@@ -449,13 +462,6 @@ def test_a_failed_animation_leaves_the_earlier_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         plots.animation({"sde": torch.randn(2, 5, 2)}, [1, 0], path)
     assert path.read_bytes() == b"earlier" and list(tmp_path.iterdir()) == [path]
-
-
-def test_atomically_replaces(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    assert atomically(path, lambda part: part.write_text("new")) == path
-    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
 def test_no_global_state():

@@ -145,9 +145,10 @@ def test_time_of_log_snr_inverts(sde):
 
 
 def test_inverse_survives_strong_noise():
-    """e^800 overflows, e^-800 does not."""
-    sde = VPSDE(0.1, 2000.0)
-    close(sde.time_of_log_snr(sde.log_snr(torch.ones(()))), torch.ones(()), 1e-14)
+    """B up to 1000: e^B overflows, e^-B does not, and counts up to B = 37."""
+    sde, t = VPSDE(0.1, 2000.0), torch.linspace(0.05, 1, 200)
+    close(sde.time_of_log_snr(sde.log_snr(t)), t, 1e-14)
+    assert torch.isfinite(sde.time_of_log_snr(sde.log_snr(t.float()))).all()
 
 
 # ---- the exact kernel -------------------------------------------------------------------------

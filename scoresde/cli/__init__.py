@@ -46,7 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     found = _find(words)
     if found is None:
-        print(f"scoresde: unknown command {' '.join(words[:2])!r}\n\n{USAGE}", end="", file=sys.stderr)
+        print(
+            f"scoresde: unknown command {' '.join(words[:2])!r}\n\n{USAGE}",
+            end="",
+            file=sys.stderr,
+        )
         return 2
     command, prog, rest = found
     import tyro

@@ -21,6 +21,11 @@ def denoising_errors(denoiser: Denoiser, x0: Tensor, t: Tensor, z: Tensor, **con
         **cond: conditions, such as y.
     """
     eps = denoiser.eps(denoiser.sde.perturb(x0, t, z), t, **cond)
+    if eps.shape != z.shape:
+        raise ValueError(
+            f"expected a network that returns the shape of x, {tuple(z.shape)}, "
+            f"got {tuple(eps.shape)}"
+        )
     return (eps - z).square().flatten(1).mean(1)
 
 

@@ -14,15 +14,17 @@ colour of its view:
 """
 
 from .animate import animation
-from .curves import accuracy_by_time, convergence, fit_order, loss_by_time, training_curve
+from .curves import convergence, fit_order
 from .density import WALKS, density_xt, walks
+from .learning import accuracy_by_time, loss_by_time, training_curve
 from .planes import compare_points, guidance, particles, score_field
-from .style import THEMES, VIEWS, Theme, View, save, view_of
+from .style import THEMES, VIEWS, Pair, Theme, View, save, save_themes, view_of
 
 __all__ = [
     "THEMES",
     "VIEWS",
     "WALKS",
+    "Pair",
     "Theme",
     "View",
     "accuracy_by_time",
@@ -35,6 +37,7 @@ __all__ = [
     "loss_by_time",
     "particles",
     "save",
+    "save_themes",
     "score_field",
     "training_curve",
     "view_of",

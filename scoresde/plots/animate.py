@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..files import atomically
 from ..mixture import Law
 from .panels import Box, contours, frame, square
-from .style import Array, Theme, atomically, bare, color_of, name_of, numbers, page
+from .style import Array, Theme, bare, color_of, name_of, numbers, page
 
 if TYPE_CHECKING:
     from matplotlib.collections import PathCollection

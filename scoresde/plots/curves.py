@@ -1,7 +1,6 @@
-"""Figures of numbers: errors against evaluations, losses and accuracies against time.
+"""Figures of numbers: errors against evaluations.
 
-A floor (what no method can fall below: sampling noise, an irreducible loss, Bayes' accuracy) is
-drawn in grey in each of them.
+A floor (the noise of a measurement, below which nothing can be told apart) is drawn in grey.
 """
 
 import math
@@ -19,11 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "accuracy_by_time",
     "convergence",
     "fit_order",
-    "loss_by_time",
-    "training_curve",
 ]
 
 Curves = Mapping[str, tuple[Numbers, Numbers]]
@@ -69,9 +65,9 @@ def convergence(
             first.plot(
                 numbers(x), numbers(y), color=look.muted, lw=1.1, ls=(0, (5, 3)), label=name
             )
-        styles = _styles(curves, views or {}, look)
+        drawn = styles(curves, views or {}, look)
         limit = 0.0 if floor is None else floor[0] + 2 * floor[1]
-        for (name, (x, y)), style in zip(curves.items(), styles, strict=True):
+        for (name, (x, y)), style in zip(curves.items(), drawn, strict=True):
             _convergence_of(first, name, numbers(x), numbers(y), limit, style)
             if name in (constants or {}):
                 last.plot(numbers(x), numbers(x) * numbers(y), **style)
@@ -86,7 +82,7 @@ def convergence(
         first.set(xscale="log", yscale="log", ylabel=labels[1])
         last.set_xlabel(labels[0])
         _name_views(first, [(views or {}).get(name, name) for name in curves])
-        _plain_ticks(last.xaxis)
+        plain_ticks(last.xaxis)
         first.grid()
         figure.legend(loc="outside lower left", ncols=2, handlelength=2.2, columnspacing=1.2)
     return figure
@@ -107,102 +103,6 @@ def fit_order(evals: Numbers, errors: Numbers, floor: float = 0.0) -> float:
     return -float(np.polyfit(np.log(n[finest]), np.log(error[finest]), 1)[0])
 
 
-def loss_by_time(
-    t: Numbers,
-    loss: Numbers | Mapping[str, Numbers],
-    floor: Numbers | None = None,
-    ylabel: str = r"loss  E$|\hat\epsilon - \epsilon|^2$",
-    theme: str = "light",
-) -> "Figure":
-    """The loss at each time against the least possible one, and below it the excess.
-
-    The floor is not zero: even the exact denoiser cannot tell noise from data. Only what lies
-    above it is the network's error, sigma^2 E|score error|^2.
-
-    Args:
-        t: times (T,).
-        loss: values (T,), or name -> values for several networks.
-        floor: the irreducible loss (T,); with it a second panel shows loss - floor.
-        ylabel: of the first panel.
-        theme: "light" or "dark".
-    """
-    named = loss if isinstance(loss, Mapping) else {"network": loss}
-    times = numbers(t)
-    below = floor is not None
-    with page(3.0 + 1.6 * below, theme) as (figure, look):
-        ratios = [1.4, 1] if below else [1]
-        grid = figure.subplots(len(ratios), squeeze=False, sharex=True, height_ratios=ratios)
-        first, last = grid[0, 0], grid[-1, 0]
-        if floor is not None:
-            least = numbers(floor)
-            first.fill_between(times, least, color=look.grid, lw=0)
-            first.plot(times, least, color=look.ink, lw=1.2, label="least possible", zorder=3)
-            last.set(yscale="log", ylabel="excess")
-        for (name, values), style in zip(named.items(), _styles(named, {}, look), strict=True):
-            first.plot(times, numbers(values), label=name, **style)
-            if floor is not None:
-                last.plot(times, numbers(values) - least, **style)
-        first.set(ylim=(0, None), ylabel=ylabel)
-        first.legend()
-        first.grid()
-        last.grid()
-        last.set_xlabel("time $t$   (0: data, 1: noise)")
-    return figure
-
-
-def accuracy_by_time(
-    t: Numbers,
-    accuracy: Mapping[str, Numbers],
-    best: Numbers | None = None,
-    classes: int | None = None,
-    theme: str = "light",
-) -> "Figure":
-    """How often a classifier is right about noisy points, against how often one can be.
-
-    Args:
-        t: times (T,).
-        accuracy: name -> values (T,) in [0, 1].
-        best: accuracy of the exact class posterior (T,): no classifier does better.
-        classes: number of equally likely classes; draws the accuracy of guessing.
-        theme: "light" or "dark".
-    """
-    times = numbers(t)
-    with page(3.3, theme) as (figure, look):
-        axes = figure.subplots()
-        if best is not None:
-            axes.fill_between(times, numbers(best), 1, color=look.grid, lw=0)
-            axes.plot(times, numbers(best), color=look.muted, lw=1.2, label="best possible")
-        if classes is not None:
-            axes.axhline(1 / classes, color=look.muted, lw=1, ls=":", label="guessing")
-        for (name, values), style in zip(
-            accuracy.items(), _styles(accuracy, {}, look), strict=True
-        ):
-            axes.plot(times, numbers(values), label=name, **style)
-        axes.set(ylim=(0, 1.02), xlabel="time $t$   (0: data, 1: noise)", ylabel="accuracy")
-        axes.grid()
-        axes.legend()
-    return figure
-
-
-def training_curve(
-    history: Curves, floors: Mapping[str, float] | None = None, theme: str = "light"
-) -> "Figure":
-    """What was measured during training, one panel for each quantity, with its floor.
-
-    Args:
-        history: name -> (steps, values), such as "loss" and "sliced W2".
-        floors: name -> the value that cannot be improved upon.
-        theme: "light" or "dark".
-    """
-    with page(0.6 + 1.8 * len(history), theme) as (figure, look):
-        rows = figure.subplots(len(history), 1, squeeze=False, sharex=True)[:, 0]
-        for axes, (name, (steps, values)) in zip(rows, history.items(), strict=True):
-            _history(axes, numbers(steps), numbers(values), (floors or {}).get(name), look)
-            axes.set_ylabel(name)
-        rows[-1].set_xlabel("training step")
-    return figure
-
-
 def _floor_band(axes: "Axes", floor: tuple[float, float], look: Theme) -> None:
     mean, sd = floor
     top = mean + 2 * sd
@@ -219,45 +119,13 @@ def _convergence_of(
     axes.plot(n[seen], error[seen], label=label, **style)
 
 
-def _history(axes: "Axes", steps: Array, values: Array, floor: float | None, look: Theme) -> None:
-    """One quantity; where there are many values, their running mean over a pale line."""
-    many = len(steps) > 120
-    axes.plot(steps, values, color=ACCENTS[0], lw=0.8 if many else 1.8, alpha=0.35 if many else 1)
-    if many:
-        axes.plot(steps, smooth(values), color=ACCENTS[0])
-    if floor is not None:
-        axes.axhline(floor, color=look.muted, lw=1.2)
-        axes.annotate(
-            "least possible",
-            (0.01, floor),
-            (0, 3),
-            xycoords=axes.get_yaxis_transform(),
-            textcoords="offset points",
-            color=look.muted,
-        )
-    if values.min() > 0:
-        axes.set_yscale("log")
-        _plain_ticks(axes.yaxis)
-    axes.grid()
-
-
-def smooth(values: Array, share: float = 0.02) -> Array:
-    """A running mean over a share of the whole, shorter windows at the ends."""
-    half = max(1, round(0.5 * share * len(values)))
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    i = np.arange(len(values))
-    low, high = np.maximum(i - half, 0), np.minimum(i + half + 1, len(values))
-    mean: Array = (total[high] - total[low]) / (high - low)
-    return mean
-
-
-def _styles(
+def styles(
     names: Mapping[str, object] | Sequence[str], views: Mapping[str, str], look: Theme
 ) -> list[dict[str, Any]]:
     """Colour by view; within a view curves differ by marker and dash."""
     seen: dict[str, Any] = {}
     fresh = count()
-    styles = []
+    found = []
     size = count(7, -min(0.25, 2 / max(1, len(names))))  # where curves coincide both are seen
     for name in names:
         key = views.get(name, name)
@@ -270,8 +138,8 @@ def _styles(
             color, marker, i = ACCENTS[j % len(ACCENTS)], MARKERS[j % len(MARKERS)], j
         dash = DASHES[i % len(DASHES)]
         line = {"color": color, "ls": dash, "lw": 1.5}
-        styles.append(line | {"marker": marker, "ms": next(size), "mec": look.face, "mew": 0.6})
-    return styles
+        found.append(line | {"marker": marker, "ms": next(size), "mec": look.face, "mew": 0.6})
+    return found
 
 
 def _name_views(axes: "Axes", keys: Sequence[str]) -> None:
@@ -282,7 +150,7 @@ def _name_views(axes: "Axes", keys: Sequence[str]) -> None:
             axes.set_title(view.label, loc=place, color=view.color)
 
 
-def _plain_ticks(axis: "Axis") -> None:
+def plain_ticks(axis: "Axis") -> None:
     """On a logarithmic axis of a few decades at most: 1, 2, 5, 10, 20, 50."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

@@ -232,10 +232,10 @@ def _arrows(
 def _weights(axes: "Axes", shares: Tensor, weights: Tensor, target: int, look: Theme) -> None:
     modes = np.arange(len(shares))
     colors = [ACCENTS[0] if k == target else look.muted for k in modes]
-    axes.bar(modes + 1, numbers(shares), color=colors, width=0.7)
-    axes.hlines(numbers(weights), modes + 0.55, modes + 1.45, color=look.ink, lw=1.2)
+    axes.bar(modes, numbers(shares), color=colors, width=0.7)
+    axes.hlines(numbers(weights), modes - 0.45, modes + 0.45, color=look.ink, lw=1.2)
     axes.set(ylim=(0, 1), yticks=(0, 0.5, 1), xlabel="mode")
-    axes.set_xticks([1, len(modes)])
+    axes.set_xticks([0, len(modes) - 1])
 
 
 def _box(limits: Sequence[float] | None, law: Law | None, ts: Sequence[float]) -> Box:

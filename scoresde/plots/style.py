@@ -14,7 +14,6 @@ References:
     blindness), which tests/test_plots.py computes.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..files import atomically
 from ..samplers import DDIM, Ancestral, Sampler
 
 if TYPE_CHECKING:
@@ -37,17 +37,20 @@ __all__ = [
     "ACCENTS",
     "THEMES",
     "VIEWS",
+    "Pair",
     "Theme",
     "View",
-    "atomically",
     "page",
     "save",
+    "save_themes",
     "view_of",
 ]
 
 Array = NDArray[np.float64]
 Numbers = Tensor | Sequence[float] | Array
 """What a curve may be given as."""
+Pair = tuple[Path, Path]
+"""Files of one figure, for a light page and for a dark one."""
 WIDTH = 6.0
 """Of every figure, in inches; 10 points of type are then 9 pixels on a phone of 390."""
 
@@ -154,16 +157,19 @@ def save(figure: "Figure", path: str | Path, dpi: int = 160) -> Path:
     )
 
 
-def atomically(path: str | Path, write: Callable[[Path], object]) -> Path:
-    """Let ``write`` fill a file beside the path, then put it in its place in one step."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+def save_themes(stem: str | Path, draw: Callable[[str], "Figure"], dpi: int = 130) -> Pair:
+    """Draw a figure in each theme and write STEM-light.png and STEM-dark.png.
+
+    Args:
+        stem: path without the theme and the ending.
+        draw: theme -> figure.
+        dpi: pixels per inch.
+    """
+    stem = Path(stem)
+    light, dark = (
+        save(draw(theme), stem.with_name(f"{stem.name}-{theme}.png"), dpi) for theme in THEMES
+    )
+    return light, dark
 
 
 def numbers(values: Numbers) -> Array:

@@ -7,32 +7,45 @@ probability-flow ODE, and every result is measured against the exact law and its
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..comparison import Entry, Score, Truth, chain_entry, measure, view_entries
-from ..data import LAWS
-from ..denoiser import Denoiser, EpsDenoiser
-from ..files import atomically
-from ..guidance import Guided, classifier_log_prob
-from ..losses import ChainTimes, Times, UniformTimes
-from ..metrics import sliced_wasserstein
-from ..mixture import GaussianMixture
-from ..nets import MLP, Classifier
-from ..samplers import Ancestral, sample
-from ..sde import VPSDE
-from ..training import ClassifierFit, Fit, fit, fit_classifier, pick_device, save
-from .points_figures import Figures
-from .points_report import write_report
+from ...comparison import (
+    Entry,
+    Score,
+    Truth,
+    chain_entry,
+    measure,
+    print_table,
+    score_columns,
+    score_row,
+    view_entries,
+)
+from ...data import LAWS
+from ...denoiser import Denoiser, EpsDenoiser
+from ...files import atomically
+from ...grids import log_snr
+from ...guidance import Guided, classifier_log_prob
+from ...losses import ChainTimes, Times, UniformTimes
+from ...metrics import floor, mode_weights, sliced_wasserstein
+from ...mixture import GaussianMixture
+from ...nets import MLP, Classifier
+from ...report import Report
+from ...runs import pick_device
+from ...samplers import PFHeun, sample
+from ...sde import VPSDE
+from ...training import ClassifierFit, Fit, fit, fit_classifier, save
+from .page import fill
 
 __all__ = ["Guidance", "PointsDemo", "Results"]
 
 CHAIN = 1000
-STEPS = (20, 50, 100)
+STEPS = (20, 100)
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,6 @@ class Results:
     discrete: list[Score]
     exact: list[Score]
     guidance: Guidance
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ class PointsDemo:
     """Which exact law to learn."""
     out: Path = Path("runs/demo-points")
     """Folder for the report, figures, tables and weights."""
-    steps: int = 9000
+    steps: int = 8000
     """Training steps of each network, 512 points each."""
     samples: int = 8192
     """Samples drawn with every sampler."""
@@ -94,48 +106,126 @@ class PointsDemo:
         """Do it all; print the table; return the path of the report."""
         start = time.perf_counter()
         device = pick_device(self.device)
-        torch.manual_seed(self.seed)
-        sde = VPSDE()
-        law = LAWS[self.law](sde).to(device)
+        law = LAWS[self.law](VPSDE()).to(device)
         assert isinstance(law, GaussianMixture)
+        (self.out / "figures").mkdir(parents=True, exist_ok=True)
         print(f"scoresde demo: {self.law} on {device}; writing to {self.out}", flush=True)
         truth = Truth.of_law(law, self.samples)
-        a = self._train(law, truth, UniformTimes(), "A, continuous time")
-        b = self._train(law, truth, ChainTimes(CHAIN), f"B, only t_i = i/{CHAIN}")
+        a = self._train(law, truth, UniformTimes(), "A: continuous time")
+        b = self._train(law, truth, ChainTimes(CHAIN), f"B: only the times i/{CHAIN}")
         classifiers = self._classifiers(law)
-        entries = view_entries(sde, STEPS, (CHAIN,))
-        scores = self._measure(a.denoiser, entries, truth, "samplers, network A")
-        few = [chain_entry(CHAIN), *(e for e in entries if _is_few(e))]
-        discrete = self._measure(b.denoiser, few, truth, "network B")
-        exact = self._measure(law, few, truth, "exact score")
-        guidance = self._guide(a.denoiser, law, classifiers["noise-trained"])
-        seconds = time.perf_counter() - start
+        entries = view_entries(law.sde, STEPS, (CHAIN,))
+        few = [chain_entry(CHAIN), *(e for e in entries if e.label in ("Euler-Maruyama", "Heun"))]
         results = Results(
-            self, law, truth, a, b, classifiers, scores, discrete, exact, guidance, seconds
+            options=self,
+            law=law,
+            truth=truth,
+            a=a,
+            b=b,
+            classifiers=classifiers,
+            scores=self._measure(a.denoiser, entries, truth, "network A"),
+            discrete=self._measure(b.denoiser, few, truth, "network B"),
+            exact=self._measure(law, few, truth, "exact score"),
+            guidance=self._guide(a.denoiser, law, classifiers["trained on noisy points"]),
         )
-        return self._write(results)
+        return self._write(results, start)
 
     def _train(self, law: GaussianMixture, truth: Truth, times: Times, name: str) -> Fit:
-        torch.manual_seed(self.seed)
-        device = truth.points.device
-        denoiser = EpsDenoiser(MLP(2), law.sde).to(device)
-        reference = truth.points.float()
-        n = min(4096, self.samples)
+        print(f"network {name}", flush=True)
+        torch.manual_seed(self.seed)  # both start from the same weights
+        denoiser = EpsDenoiser(MLP(2), law.sde).to(truth.points.device)
+        reference, grid = truth.points.float(), log_snr(law.sde, 20)
 
         def evaluate(model: Denoiser) -> dict[str, float]:
-            x = sample(model, Ancestral("beta"), (n, 2), _EVALUATION_GRID, seed=1, device=device)
+            x = sample(model, PFHeun(), reference.shape, grid, seed=1, dtype=torch.float32)
             return {"sliced W2": float(sliced_wasserstein(x, reference))}
 
         return fit(
             denoiser,
-            lambda n, generator: law.sample(n, generator=generator).float(),
+            law,
             steps=self.steps,
-            batch=512,
             times=times,
             seed=self.seed,
             law=law,
             evaluate=evaluate,
-            every=max(1, self.steps // 12),
-            progress=f"train {name}",
+            evaluate_every=max(1, self.steps // 10),
             log=self.out / f"training-{name[0]}.csv",
+            progress=True,
         )
+
+    def _classifiers(self, law: GaussianMixture) -> dict[str, ClassifierFit]:
+        """Trained at all times and, to see what that does, on clean points alone."""
+        print("classifiers: on noisy points, and on clean ones alone", flush=True)
+        x, generator = law.sample(20_000, generator=_generator(law, self.seed + 2)), self.seed
+        y = torch.multinomial(law.posterior(x), 1, generator=_generator(law, self.seed + 3))[:, 0]
+        fits = {}
+        for name, clean in (("trained on noisy points", False), ("trained on clean points", True)):
+            torch.manual_seed(self.seed)
+            net = Classifier(2, len(law.weights)).to(x.device)
+            fits[name] = fit_classifier(
+                net, law.sde, x.float(), y, steps=1500, clean=clean, seed=generator, progress=True
+            )
+        return fits
+
+    def _measure(
+        self, denoiser: Denoiser, entries: Sequence[Entry], truth: Truth, name: str
+    ) -> list[Score]:
+        from tqdm.auto import tqdm
+
+        bar = tqdm(entries, desc=f"samplers, {name}", unit="sampler")
+        return [measure(denoiser, entry, truth, self.samples, self.seed) for entry in bar]
+
+    def _guide(self, model: Denoiser, law: GaussianMixture, fitted: ClassifierFit) -> Guidance:
+        """Samples of the ODE without guidance, and drawn to mode 0 with weights 1 and 4."""
+        target, n = 0, min(4000, self.samples)
+        log_h = classifier_log_prob(fitted.classifier, target)
+        models: dict[str, Denoiser] = {"no guidance": model}
+        models |= {f"weight {w:g}": Guided(model, log_h, w) for w in (1.0, 4.0)}
+        one = law.component(target)
+        exact = one.sample(n, generator=_generator(law, self.seed + 4))
+        draw = lambda d: sample(
+            d, PFHeun(), (n, 2), log_snr(law.sde, 50), self.seed, dtype=torch.float32
+        )
+        draw(model)  # the first call pays for warming up
+        taken = {name: _timed(draw, d) for name, d in models.items()}
+        points = {name: x.to(exact) for name, (x, _) in taken.items()}
+        limit = floor(sliced_wasserstein, one, n)
+        return Guidance(
+            target,
+            {name: x.cpu() for name, x in points.items()},
+            {name: float(mode_weights(x, law)[target]) for name, x in points.items()},
+            {name: float(sliced_wasserstein(x, exact)) for name, x in points.items()},
+            {name: seconds for name, (_, seconds) in taken.items()},
+            (float(limit.mean), float(limit.sd)),
+        )
+
+    def _write(self, results: Results, start: float) -> Path:
+        """Weights, numbers, figures, the page; and the table on the terminal."""
+        save(self.out / "network-A.pt", results.a.denoiser)
+        save(self.out / "network-B.pt", results.b.denoiser)
+        groups = {"A": results.scores, "B": results.discrete, "exact score": results.exact}
+        rows = [{"network": name} | s.as_dict() for name, ss in groups.items() for s in ss]
+        text = json.dumps(rows, indent=2)
+        atomically(self.out / "scores.json", lambda part: part.write_text(text, encoding="utf-8"))
+        report = Report(
+            "One Gaussian path, three ways back",
+            f"The law {self.law}, learned once and walked from noise to data as a DDPM Markov "
+            "chain, as a reverse SDE and as a probability-flow ODE.",
+        )
+        print("drawing figures", flush=True)
+        fill(report, results, start)
+        page = report.write(self.out / "report.html", f"Made by scoresde, seed {self.seed}.")
+        print_table(score_columns(results.truth.floor), [score_row(s) for s in results.scores])
+        print(f"\n{time.perf_counter() - start:.0f} s. The report: {page.resolve()}")
+        return page
+
+
+def _timed(draw: Callable[[Denoiser], Tensor], model: Denoiser) -> tuple[Tensor, float]:
+    start = time.perf_counter()
+    x = draw(model)
+    x.sum().item()  # waits for the device
+    return x, time.perf_counter() - start
+
+
+def _generator(law: GaussianMixture, seed: int) -> torch.Generator:
+    return torch.Generator(law.means.device).manual_seed(seed)

@@ -1,8 +1,7 @@
 """The figures of the demonstration, each in a light and a dark version."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -27,22 +26,16 @@ from ...samplers import (
 )
 from ...sde import SDE
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+__all__ = [
+    "convergence_of_network",
+    "exact_convergence",
+    "film",
+    "first_axis",
+    "paths",
+    "prior_mismatch",
+]
 
-__all__ = ["Pair", "both", "convergence_of_network", "exact_convergence", "film", "paths"]
-
-Pair = tuple[Path, Path]
-"""A figure for a light page and the same for a dark one."""
 WALKS: dict[str, Sampler] = {"chain": Ancestral("beta"), "sde": EulerMaruyama(), "ode": PFHeun()}
-
-
-def both(folder: Path, name: str, draw: Callable[[str], "Figure"]) -> Pair:
-    """Draw in each theme and save as PNG."""
-    light, dark = (
-        plots.save(draw(theme), folder / f"{name}-{theme}.png", dpi=130) for theme in plots.THEMES
-    )
-    return light, dark
 
 
 def paths(
@@ -54,7 +47,15 @@ def paths(
         recorder = Recorder()
         ts = quadratic(240, model.sde.t_max, model.sde.t_eps)
         sample(
-            model, sampler, (n, 2), ts, seed, device=device, callback=recorder, chunk=n, last="stop"
+            model,
+            sampler,
+            (n, 2),
+            ts,
+            seed,
+            device=device,
+            callback=recorder,
+            chunk=n,
+            last="stop",
         )
         walked[name] = (recorder.times, recorder.x.cpu().double())
     return walked

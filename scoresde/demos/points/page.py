@@ -1,21 +1,16 @@
 """The report of the demonstration: what each figure and each number says, in one sentence."""
 
-import math
 import platform
+import time
 from typing import TYPE_CHECKING
 
 import torch
 
 from ... import plots
-from ...comparison import Score
-from ...losses import excess_loss, irreducible_loss
-from ...metrics import Floor
+from ...comparison import score_columns, score_row
 from ...mixture import GaussianMixture
 from ...report import Report
-from ...training import Fit
 from .figures import (
-    Pair,
-    both,
     convergence_of_network,
     exact_convergence,
     film,
@@ -27,49 +22,23 @@ from .figures import (
 if TYPE_CHECKING:
     from . import Results
 
-__all__ = ["fill", "score_columns", "score_row"]
-
-WORDS = {"chain": "Markov chain", "sde": "reverse SDE", "ode": "probability-flow ODE"}
+__all__ = ["fill"]
 
 
-def score_columns(floor: Floor) -> list[str]:
-    """Heads of the table of scores; the floor stands in the head of what it bounds."""
-    return [
-        "sampler",
-        "view",
-        "evaluations",
-        f"sliced W2 (floor {_pm(floor.mean, floor.sd)})",
-        "NLL gap / nats (exact: 0)",
-        "modes found",
-        "mode weights off by",
-        "seconds",
-    ]
+def fill(report: Report, results: "Results", start: float) -> None:
+    """All sections, from the animation to the machine.
 
-
-def score_row(score: Score) -> list[str]:
-    """The cells of one sampler."""
-    gap = "" if math.isnan(score.nll_gap) else f"{score.nll_gap:+.3f} ± {score.nll_error:.3f}"
-    percent = lambda v: "" if math.isnan(v) else f"{100 * v:.1f} %"
-    return [
-        score.entry.label,
-        WORDS[score.entry.view],
-        str(score.evaluations),
-        f"{score.sliced_w2:.4f}",
-        gap,
-        percent(score.coverage),
-        percent(score.imbalance),
-        f"{score.seconds:.2f}",
-    ]
-
-
-def fill(report: Report, results: "Results") -> None:
-    """All sections, from the animation to the machine."""
+    Args:
+        report: to be filled.
+        results: what to show.
+        start: when the demonstration began, by time.perf_counter.
+    """
     _walks(report, results)
     _table(report, results)
     _learning(report, results)
     _convergence(report, results)
     _guidance(report, results)
-    _ends(report, results)
+    _ends(report, results, start)
 
 
 def _walks(report: Report, results: "Results") -> None:
@@ -85,8 +54,8 @@ def _walks(report: Report, results: "Results") -> None:
         wide=True,
     )
     line = {name: (times, x[..., :1]) for name, (times, x) in walked.items()}
-    pair = both(
-        folder, "x-t", lambda theme: plots.density_xt(first_axis(cpu), line, theme=theme)
+    pair = plots.save_themes(
+        folder / "x-t", lambda theme: plots.density_xt(first_axis(cpu), line, theme=theme)
     )
     report.section("The same walks against time")
     _show(
@@ -131,19 +100,15 @@ def _table(report: Report, results: "Results") -> None:
 
 
 def _learning(report: Report, results: "Results") -> None:
-    folder, law = results.options.out / "figures", results.law
-    times = torch.linspace(0.01, 1.0, 34, dtype=torch.float64)
-    floor = irreducible_loss(law, times).value.cpu()
-    nets = {"A, continuous": results.a.denoiser, "B, discrete": results.b.denoiser}
-    losses = {}
-    for name, model in nets.items():
-        generator = torch.Generator(law.means.device).manual_seed(7)
-        excess = excess_loss(model, law, times, generator=generator).value.cpu()
-        losses[name] = floor + excess.double()
-    pair = both(
-        folder, "loss", lambda theme: plots.loss_by_time(times, losses, floor, theme=theme)
+    folder = results.options.out / "figures"
+    fits = {"A, continuous": results.a, "B, discrete": results.b}
+    by_time = {name: fit.by_time for name, fit in fits.items() if fit.by_time is not None}
+    times, floor = results.a.by_time.t, results.a.by_time.floor
+    losses = {name: curve.loss for name, curve in by_time.items()}
+    pair = plots.save_themes(
+        folder / "loss", lambda theme: plots.loss_by_time(times, losses, floor, theme=theme)
     )
-    worst = {name: float((loss - floor).max()) for name, loss in losses.items()}
+    worst = {name: float(curve.excess.max()) for name, curve in by_time.items()}
     report.section("What was learned")
     _show(
         report,
@@ -152,41 +117,40 @@ def _learning(report: Report, results: "Results") -> None:
         f"the excess is at most {worst['A, continuous']:.3f} (A) and {worst['B, discrete']:.3f} "
         "(B).",
     )
+    key = "sliced W2"
     curves = {
-        f"sliced W2, {name[0]}": (fit.history["step"], fit.history["sliced W2"])
-        for name, fit in {"A": results.a, "B": results.b}.items()
+        f"{key}, {name[0]}": tuple(
+            torch.tensor([row[column] for row in fit.history if key in row])
+            for column in ("step", key)
+        )
+        for name, fit in fits.items()
     }
     limit = float(results.truth.floor.mean + 2 * results.truth.floor.sd)
     floors = {name: float(results.truth.floor.mean) for name in curves}
-    pair = both(folder, "training", lambda theme: plots.training_curve(curves, floors, theme))
-    reached = {name: _time_to(fit, limit) for name, fit in (("A", results.a), ("B", results.b))}
+    pair = plots.save_themes(
+        folder / "training", lambda theme: plots.training_curve(curves, floors, theme)
+    )
+    reached = " and ".join(
+        f"{_when(fit.seconds_to(key, limit))} by {name[0]}" for name, fit in fits.items()
+    )
     _show(
         report,
         pair,
         "Sliced W2 of samples from fixed noise during training. The noise floor (mean plus two "
-        f"standard deviations, {limit:.3f}) was "
-        + " and ".join(f"{how} by {name}" for name, how in reached.items())
-        + ".",
+        f"standard deviations, {limit:.3f}) was {reached}.",
     )
 
 
-def _time_to(fit: Fit, limit: float) -> str:
-    """When the distance first fell below the limit, in seconds of training."""
-    for step, value in zip(fit.history["step"], fit.history["sliced W2"], strict=True):
-        if value <= limit:
-            return f"reached after {fit.seconds * step / fit.history['step'][-1]:.0f} s"
-    return "not reached"
+def _when(seconds: float | None) -> str:
+    return "not reached" if seconds is None else f"reached after {seconds:.0f} s"
 
 
 def _convergence(report: Report, results: "Results") -> None:
     folder, floor = results.options.out / "figures", results.truth.floor
-    curves, views = convergence_of_network(
-        results.a.denoiser, results.truth, results.options.seed
-    )
+    curves, views = convergence_of_network(results.a.denoiser, results.truth, results.options.seed)
     labels = ("denoiser evaluations", "sliced W2", "")
-    pair = both(
-        folder,
-        "convergence",
+    pair = plots.save_themes(
+        folder / "convergence",
         lambda theme: plots.convergence(
             curves, views, (float(floor.mean), float(floor.sd)), labels=labels, theme=theme
         ),
@@ -200,9 +164,8 @@ def _convergence(report: Report, results: "Results") -> None:
     )
     exact, kinds = exact_convergence(results.law)
     labels = ("denoiser evaluations", "W2 of the exact output law", "")
-    pair = both(
-        folder,
-        "convergence-exact",
+    pair = plots.save_themes(
+        folder / "convergence-exact",
         lambda theme: plots.convergence(exact, kinds, labels=labels, theme=theme),
     )
     _show(
@@ -217,8 +180,8 @@ def _convergence(report: Report, results: "Results") -> None:
 
 def _guidance(report: Report, results: "Results") -> None:
     folder, g, law = results.options.out / "figures", results.guidance, results.law.cpu()
-    pair = both(
-        folder, "guidance", lambda theme: plots.guidance(g.samples, law, g.target, theme=theme)
+    pair = plots.save_themes(
+        folder / "guidance", lambda theme: plots.guidance(g.samples, law, g.target, theme=theme)
     )
     report.section("Guidance to one mode")
     _show(
@@ -252,9 +215,8 @@ def _guidance(report: Report, results: "Results") -> None:
     times = next(iter(results.classifiers.values())).times
     accuracy = {name: fit.accuracy for name, fit in results.classifiers.items()}
     best = torch.tensor([_best_accuracy(law, float(t)) for t in times])
-    pair = both(
-        folder,
-        "classifier",
+    pair = plots.save_themes(
+        folder / "classifier",
         lambda theme: plots.accuracy_by_time(
             times, accuracy, best, classes=len(law.weights), theme=theme
         ),
@@ -274,7 +236,7 @@ def _best_accuracy(law: GaussianMixture, t: float) -> float:
     return float(law.posterior(x, time).amax(1).mean())
 
 
-def _ends(report: Report, results: "Results") -> None:
+def _ends(report: Report, results: "Results", start: float) -> None:
     law, sde = results.law.cpu(), results.law.sde
     eps = torch.tensor(sde.t_eps, dtype=torch.float64)
     mean, cov = law.marginal()
@@ -296,15 +258,12 @@ def _ends(report: Report, results: "Results") -> None:
     a, b = results.a.seconds, results.b.seconds
     report.text(
         f"{results.options.steps} steps of 512 points each: {a:.0f} s (A) and {b:.0f} s (B); the "
-        f"whole demonstration took {results.seconds:.0f} s on {results.truth.points.device.type} "
-        f"({platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads). "
+        f"whole demonstration took {time.perf_counter() - start:.0f} s on "
+        f"{results.truth.points.device.type} ({platform.machine()}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads). "
         "Times beside the samplers were taken once, on a machine that may have been busy."
     )
 
 
-def _show(report: Report, pair: Pair, caption: str) -> None:
+def _show(report: Report, pair: plots.Pair, caption: str) -> None:
     report.figure(pair[0], caption, dark=pair[1])
-
-
-def _pm(mean: torch.Tensor, sd: torch.Tensor) -> str:
-    return f"{float(mean):.4f} ± {float(sd):.4f}"

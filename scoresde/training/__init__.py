@@ -1,0 +1,33 @@
+"""Training, and what it leaves on disk."""
+
+from .classifier import ClassifierFit, accuracy, fit_classifier
+from .config import (
+    DenoiserConfig,
+    NetConfig,
+    Parametrization,
+    Process,
+    describe,
+    from_json,
+    to_json,
+)
+from .files import load, load_weights, save
+from .fit import Fit, LossByTime, fit
+
+__all__ = [
+    "ClassifierFit",
+    "DenoiserConfig",
+    "Fit",
+    "LossByTime",
+    "NetConfig",
+    "Parametrization",
+    "Process",
+    "accuracy",
+    "describe",
+    "fit",
+    "fit_classifier",
+    "from_json",
+    "load",
+    "load_weights",
+    "save",
+    "to_json",
+]
