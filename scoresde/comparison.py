@@ -6,7 +6,7 @@ its noise floor: what the same measure gives between two exact samples of the sa
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,13 +34,15 @@ from .samplers.sampling import Ending
 from .sde import SDE
 
 __all__ = [
+    "SCORE_COLUMNS",
     "Entry",
     "Score",
     "Truth",
     "chain_entry",
+    "floor_row",
     "measure",
+    "mode_imbalance",
     "print_table",
-    "score_columns",
     "score_row",
     "view_entries",
 ]
@@ -181,9 +183,8 @@ def measure(
         gap = nll_gap(x, truth.law)
         numbers.update(nll_gap=float(gap.value), nll_error=float(gap.error))
     if isinstance(truth.law, GaussianMixture):
-        weights = truth.law.weights.to(x)
         numbers["coverage"] = float(mode_coverage(x, truth.law))
-        numbers["imbalance"] = 0.5 * float((mode_weights(x, truth.law) - weights).abs().sum())
+        numbers["imbalance"] = mode_imbalance(x, truth.law)
     distance = float(sliced_wasserstein(x, truth.points))
     samples = x if keep else torch.empty(0)
     return Score(entry, evaluations, seconds, distance, samples=samples, **numbers)
@@ -207,7 +208,7 @@ def view_entries(sde: SDE, steps: Sequence[int], chain_steps: Sequence[int]) -> 
     entries = []
     if sde.t_max == 1:
         entries += [chain_entry(n, v) for v in ("posterior", "beta") for n in chain_steps]
-    grid = lambda n: log_snr(sde, max(1, n))
+    grid: Callable[[int], Tensor] = lambda n: log_snr(sde, max(1, n))
     for n in steps:
         langevin = Langevin()
         entries += [
@@ -229,6 +230,11 @@ def view_entries(sde: SDE, steps: Sequence[int], chain_steps: Sequence[int]) -> 
     return entries
 
 
+def mode_imbalance(x: Tensor, law: GaussianMixture) -> float:
+    """Total variation between the shares of the modes in a sample and their weights."""
+    return 0.5 * float((mode_weights(x, law) - law.weights.to(x)).abs().sum())
+
+
 def _wait(device: torch.device) -> None:
     """A clock around work on a GPU must wait for it (outside of every loop)."""
     if device.type == "cuda":
@@ -239,34 +245,41 @@ def _device(law: Law) -> torch.device:
     return next(law.buffers(), torch.empty(0)).device
 
 
-def score_columns(floor: Floor) -> list[str]:
-    """Heads of the table of scores; the floor stands in the head of what it bounds."""
-    return [
-        "sampler",
-        "view",
-        "evaluations",
-        f"sliced W2 (floor {float(floor.mean):.4f} ± {float(floor.sd):.4f})",
-        "NLL gap / nats (exact: 0)",
-        "modes found",
-        "mode weights off by",
-        "seconds",
-    ]
+SCORE_COLUMNS = [
+    "sampler",
+    "view",
+    "evaluations",
+    "sliced W2",
+    "NLL gap / nats",
+    "modes found",
+    "mode weights off by",
+    "seconds",
+]
 
 
 def score_row(score: Score) -> list[str]:
     """The cells of one sampler."""
     gap = "" if math.isnan(score.nll_gap) else f"{score.nll_gap:+.3f} ± {score.nll_error:.3f}"
-    percent = lambda v: "" if math.isnan(v) else f"{100 * v:.1f} %"
     return [
         score.entry.label,
         VIEW_NAMES[score.entry.view],
         str(score.evaluations),
         f"{score.sliced_w2:.4f}",
         gap,
-        percent(score.coverage),
-        percent(score.imbalance),
+        _percent(score.coverage),
+        _percent(score.imbalance),
         f"{score.seconds:.2f}",
     ]
+
+
+def floor_row(truth: Truth) -> list[str]:
+    """The cells of exact samples: what no sampler can improve upon."""
+    distance = f"{float(truth.floor.mean):.4f} ± {float(truth.floor.sd):.4f}"
+    return ["exact samples (the floor)", "", "", distance, "0" if truth.law else "", "", "", ""]
+
+
+def _percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

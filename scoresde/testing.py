@@ -8,6 +8,7 @@ statement that failed. Everything is computed in float64 against closed forms, n
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -162,7 +163,7 @@ def _check_walk(sampler: Sampler, law: GaussianMixture) -> None:
     ts = log_snr(law.sde, 6)
     x = law.sample(64, ts[0], torch.Generator().manual_seed(1))
     before = x.clone()
-    seeded = lambda: torch.Generator().manual_seed(2)
+    seeded: Callable[[], torch.Generator] = lambda: torch.Generator().manual_seed(2)
     calls: list[tuple[int, float]] = []
     counting = _Counting(law)
     out = sampler(counting, x, ts, seeded(), callback=lambda k, t, *_: calls.append((k, t)))

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from .. import __version__, plots
 from ..comparison import (
+    SCORE_COLUMNS,
     Score,
     Truth,
+    floor_row,
     measure,
+    mode_imbalance,
     print_table,
-    score_columns,
     score_row,
     view_entries,
 )
@@ -32,16 +34,16 @@ from ..metrics import (
     kl_knn,
     mmd,
     mode_coverage,
-    mode_weights,
     nll_gap,
     sliced_wasserstein,
     wasserstein,
 )
-from ..mixture import GaussianMixture
+from ..mixture import GaussianMixture, Law
 from ..nets import MLPConfig
 from ..report import Report
 from ..runs import (
     HELD_OUT,
+    FileData,
     LawData,
     Run,
     RunConfig,
@@ -66,11 +68,11 @@ from ..samplers import (
     sample,
 )
 from ..sde import VESDE, VPSDE, CosineVPSDE, KarrasSDE, StraightPath, SubVPSDE
-from ..training import DenoiserConfig, Fit, fit, to_json
+from ..training import DenoiserConfig, Fit, Process, fit, to_json
 
 __all__ = ["COMMANDS", "Compare", "Evaluate", "Info", "Sample", "Train"]
 
-PROCESSES = {
+PROCESSES: dict[str, Process] = {
     "vp": VPSDE(),
     "cosine": CosineVPSDE(),
     "sub-vp": SubVPSDE(),
@@ -131,50 +133,41 @@ class Train:
         if (self.law is None) == (self.data is None):
             raise ValueError("expected one of --law NAME and --data FILE, got both or neither")
         torch.manual_seed(self.seed)
-        points, held_out, source = self._data()
-        name = self.law or str(self.data and self.data.stem)
+        sde = PROCESSES[self.process]
+        data: Law | Tensor
+        source: RunData
+        if self.data is not None:
+            points, held_out, source = read_points(self.data, self.seed)
+            data, reference, name = points.float().to(device), held_out.to(device), self.data.stem
+        else:
+            source = LawData(name := str(self.law))
+            data = source.law(sde).to(device)
+            reference = data.sample(4096)
         folder = self.out or Path("runs") / name
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
         print(f"training on {name}, {device}; writing to {folder}", flush=True)
-        run, result = self._fit(folder, points, held_out, source, device)
+        run, result = self._fit(folder, data, reference, source, sde)
         run.write()
-        if held_out is not None:
-            save_points(folder / HELD_OUT, held_out)
+        if isinstance(source, FileData):
+            save_points(folder / HELD_OUT, reference)
         _report_training(run, result, device)
         return run
 
-    def _data(self) -> tuple[Tensor | None, Tensor | None, RunData]:
-        """Points to train on and points to judge by (files only), and what to remember."""
-        if self.law is not None:
-            return None, None, LawData(self.law)
-        assert self.data is not None
-        return read_points(self.data, self.seed)
-
     def _fit(
-        self,
-        folder: Path,
-        points: Tensor | None,
-        held_out: Tensor | None,
-        source: RunData,
-        device: torch.device,
+        self, folder: Path, data: Law | Tensor, reference: Tensor, source: RunData, sde: Process
     ) -> tuple[Run, Fit]:
-        sde = PROCESSES[self.process]
-        law = source.law(sde).to(device) if isinstance(source, LawData) else None
-        affine = None if points is None else Affine.fit(points.float(), self.whiten)
-        dim = math.prod(points.shape[1:] if law is None else law.event)
-        net = MLPConfig(dim, self.width, self.depth)
+        affine = Affine.fit(data, self.whiten) if isinstance(data, Tensor) else None
+        net = MLPConfig(math.prod(reference.shape[1:]), self.width, self.depth)
         recipe = DenoiserConfig(sde, net, self.predict, affine=affine is not None)
-        denoiser = recipe.build(affine).to(device)
-        reference = law.sample(4096) if law is not None else held_out.to(device)
         result = fit(
-            denoiser,
-            law if law is not None else points.float(),
+            recipe.build(affine).to(reference.device),
+            data,
             steps=self.steps,
             batch=self.batch,
             lr=self.lr,
             times=ChainTimes(self.discrete) if self.discrete else None,
             seed=self.seed,
-            law=law,
+            law=data if isinstance(data, Law) else None,
             evaluate=_watch(reference.float()),
             evaluate_every=max(1, self.steps // 10),
             log=folder / "training.csv",
@@ -205,15 +198,8 @@ def _report_training(run: Run, result: Fit, device: torch.device) -> None:
         {"sliced W2 at the end": f"{last:.4g}", "its noise floor, at most": f"{limit:.4g}"}
     )
     folder = run.folder / "figures"
-    curves = {
-        name: tuple(
-            torch.tensor([r[key] for r in result.history if r.get(name, 0.0) > 0])
-            for key in ("step", name)
-        )
-        for name in ("loss", "sliced W2")
-    }
     draw = lambda theme: plots.training_curve(
-        curves, {"sliced W2": float(truth.floor.mean)}, theme=theme
+        result.history, {"sliced W2": float(truth.floor.mean)}, theme=theme
     )
     report.section("Training")
     pair = plots.save_themes(folder / "training", draw)
@@ -303,7 +289,7 @@ class Compare:
         bar = tqdm(entries, desc="samplers", unit="sampler")
         scores = [measure(run.denoiser, entry, truth, self.n, self.seed) for entry in bar]
         rows = [score_row(score) for score in scores]
-        print_table(score_columns(truth.floor), rows)
+        print_table(SCORE_COLUMNS, [floor_row(truth), *rows])
         page = self._write(run, truth, scores)
         print(f"written: {page}, and compare.json beside it")
         return scores
@@ -327,7 +313,7 @@ class Compare:
         )
         report = Report(f"Samplers of {run.folder.name}", f"{self.n} samples with each.")
         report.figure(pair[0], "Error against evaluations; the band is its floor.", dark=pair[1])
-        report.table(score_columns(truth.floor), [score_row(score) for score in scores])
+        report.table(SCORE_COLUMNS, [floor_row(truth), *(score_row(score) for score in scores)])
         return report.write(run.folder / "compare.html", f"Made by scoresde, seed {self.seed}.")
 
 
@@ -411,11 +397,11 @@ def _by_law(x: Tensor, truth: Truth) -> dict[str, dict[str, float]]:
         "NLL gap (nats)": {"value": float(gap.value), "floor": 0.0, "floor_sd": float(gap.error)}
     }
     if isinstance(truth.law, GaussianMixture):
-        exact, weights = truth.points[: len(x)], truth.law.weights.to(x)
-        off = lambda v: 0.5 * float((mode_weights(v, truth.law) - weights).abs().sum())
-        found = lambda v: float(mode_coverage(v, truth.law))
-        for name, measure_of in (("modes found", found), ("mode weights off by", off)):
-            results[name] = {"value": measure_of(x), "floor": measure_of(exact), "floor_sd": 0.0}
+        both = x, truth.points[: len(x)]
+        found = [float(mode_coverage(v, truth.law)) for v in both]
+        off = [mode_imbalance(v, truth.law) for v in both]
+        for name, (value, exact) in (("modes found", found), ("mode weights off by", off)):
+            results[name] = {"value": value, "floor": exact, "floor_sd": 0.0}
     return results
 
 

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,13 +17,14 @@ import torch
 from torch import Tensor
 
 from ...comparison import (
+    SCORE_COLUMNS,
     Entry,
     Score,
     Truth,
     chain_entry,
+    floor_row,
     measure,
     print_table,
-    score_columns,
     score_row,
     view_entries,
 )
@@ -183,8 +185,13 @@ class PointsDemo:
         models |= {f"weight {w:g}": Guided(model, log_h, w) for w in (1.0, 4.0)}
         one = law.component(target)
         exact = one.sample(n, generator=_generator(law, self.seed + 4))
-        draw = lambda d: sample(
-            d, PFHeun(), (n, 2), log_snr(law.sde, 50), self.seed, dtype=torch.float32
+        draw = partial(
+            sample,
+            sampler=PFHeun(),
+            shape=(n, 2),
+            ts=log_snr(law.sde, 50),
+            seed=self.seed,
+            dtype=torch.float32,
         )
         draw(model)  # the first call pays for warming up
         taken = {name: _timed(draw, d) for name, d in models.items()}
@@ -215,7 +222,9 @@ class PointsDemo:
         print("drawing figures", flush=True)
         fill(report, results, start)
         page = report.write(self.out / "report.html", f"Made by scoresde, seed {self.seed}.")
-        print_table(score_columns(results.truth.floor), [score_row(s) for s in results.scores])
+        print_table(
+            SCORE_COLUMNS, [floor_row(results.truth), *(score_row(s) for s in results.scores)]
+        )
         print(f"\n{time.perf_counter() - start:.0f} s. The report: {page.resolve()}")
         return page
 

@@ -1,6 +1,7 @@
 """The figures of the demonstration, each in a light and a dark version."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -77,7 +78,7 @@ def convergence_of_network(
 ) -> tuple[dict[str, tuple[list[float], list[float]]], dict[str, str]]:
     """Sliced W2 of the network's samples against evaluations; and the view of each curve."""
     n, sde = len(truth.points), model.sde
-    grid = lambda k: log_snr(sde, k)
+    grid = partial(log_snr, sde)
     families: dict[str, list[Entry]] = {
         "chain β̃": [chain_entry(k) for k in (10, 20, 50, 100, 200, 500, 1000)],
         "Euler-Maruyama": [
@@ -105,7 +106,8 @@ def exact_convergence(
     classical DDPM (betas linear from 0.1/N to 20/N) walks its own chain, which is not the SDE's.
     """
     mean, cov = law.marginal()
-    on = lambda sde: GaussianMixture(torch.ones(1), mean[None].cpu(), cov[None].cpu(), sde)
+    one = torch.ones(1), mean[None].cpu(), cov[None].cpu()
+    on: Callable[[SDE], GaussianMixture] = lambda sde: GaussianMixture(*one, sde)
     data, steps = on(law.sde), [25, 50, 100, 200, 400, 800]
     table: dict[str, tuple[str, TableSampler | PFHeun]] = {
         "chain β̃": ("chain", Ancestral()),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ... import plots
-from ...comparison import score_columns, score_row
+from ...comparison import SCORE_COLUMNS, floor_row, score_row
 from ...mixture import GaussianMixture
 from ...report import Report
 from .figures import (
@@ -79,8 +79,9 @@ def _table(report: Report, results: "Results") -> None:
     )
     ordered = sorted(results.scores, key=lambda s: ("chain", "sde", "ode").index(s.entry.view))
     views = [s.entry.view for s in ordered]
-    rules = [k for k in range(1, len(views)) if views[k] != views[k - 1]]
-    report.table(score_columns(floor), [score_row(s) for s in ordered], rules)
+    rules = [1, *(k + 1 for k in range(1, len(views)) if views[k] != views[k - 1])]
+    rows = [floor_row(results.truth), *(score_row(s) for s in ordered)]
+    report.table(SCORE_COLUMNS, rows, rules)
     report.section(
         "Does discrete training matter?",
         "Network B has seen only the thousand times of the chain; A any time. The same samplers, "
@@ -96,14 +97,15 @@ def _table(report: Report, results: "Results") -> None:
         if (s.entry.label, s.evaluations) in wanted
     ]
     breaks = [k for k in range(1, len(rows)) if rows[k][0] != rows[k - 1][0]]
-    report.table(["network", *score_columns(floor)], rows, breaks)
+    report.table(["network", *SCORE_COLUMNS], rows, breaks)
 
 
 def _learning(report: Report, results: "Results") -> None:
     folder = results.options.out / "figures"
     fits = {"A, continuous": results.a, "B, discrete": results.b}
     by_time = {name: fit.by_time for name, fit in fits.items() if fit.by_time is not None}
-    times, floor = results.a.by_time.t, results.a.by_time.floor
+    first = next(iter(by_time.values()))
+    times, floor = first.t, first.floor
     losses = {name: curve.loss for name, curve in by_time.items()}
     pair = plots.save_themes(
         folder / "loss", lambda theme: plots.loss_by_time(times, losses, floor, theme=theme)
@@ -118,13 +120,10 @@ def _learning(report: Report, results: "Results") -> None:
         "(B).",
     )
     key = "sliced W2"
-    curves = {
-        f"{key}, {name[0]}": tuple(
-            torch.tensor([row[column] for row in fit.history if key in row])
-            for column in ("step", key)
-        )
-        for name, fit in fits.items()
-    }
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for name, fitted in fits.items():
+        rows = [row for row in fitted.history if key in row]
+        curves[f"{key}, {name[0]}"] = [r["step"] for r in rows], [r[key] for r in rows]
     limit = float(results.truth.floor.mean + 2 * results.truth.floor.sd)
     floors = {name: float(results.truth.floor.mean) for name in curves}
     pair = plots.save_themes(
