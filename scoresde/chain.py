@@ -76,6 +76,10 @@ class DDPMChain:
             )
         object.__setattr__(self, "betas", tuple(float(b) for b in values))
 
+    def __repr__(self) -> str:
+        """The length and the ends, not a thousand numbers."""
+        return f"DDPMChain(N={self.N}, betas {self.betas[0]:.3g}..{self.betas[-1]:.3g})"
+
     @classmethod
     def linear(
         cls, N: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
@@ -181,7 +185,7 @@ class DDPMChain:
             mmse: needed by "optimal", in squared units of x; () or (N,) for i = 1..N.
 
         References:
-            Ho et al. 2020, eq. 6-7; Bao et al. 2022 (arXiv:2201.06503), eq. 9.
+            Ho et al. 2020, eq. 6-7; Bao et al. 2022 (arXiv:2201.06503), eq. 7.
         """
         of_x, of_x0, var = self._posterior_table(variance, mmse)
         of_x, of_x0, var = (self._at(v, i, x) for v in (of_x, of_x0, var))
@@ -197,7 +201,7 @@ class DDPMChain:
     ) -> VLB:
         """The bound of every x0 (B, *) in nats, one draw of x_i for each term (N evaluations).
 
-        Unbiased. With "posterior", beta~_1 = 0 is replaced by beta~_2 in L_0 (as improved DDPM).
+        Unbiased, without gradients. With "posterior", beta~_1 = 0 is replaced by beta~_2 in L_0 (as improved DDPM).
 
         Args:
             denoiser: x0_hat(x, t), for a process with this chain's marginals.
@@ -210,7 +214,8 @@ class DDPMChain:
         for i in range(1, self.N + 1):
             z = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
             t = torch.full((), i / self.N, device=x0.device, dtype=x0.dtype)
-            x0_hat = denoiser(self.q_sample(x0, i, z), t)
+            with torch.no_grad():
+                x0_hat = denoiser(self.q_sample(x0, i, z), t)
             errors.append((x0 - x0_hat).square().flatten(1).sum(1))
         flat = x0.flatten(1)
         return self.vlb_terms(
@@ -245,7 +250,9 @@ class DDPMChain:
         """
         _, of_x0, var = self._posterior_table(variance, mmse)
         _, _, tilde = self._posterior_table("posterior")
-        if variance == "posterior" and self.N > 1:
+        if variance == "posterior":
+            if self.N == 1:
+                raise ValueError('expected N > 1: beta~_1 = 0 has no density; use variance="beta"')
             var[0] = var[1]
         s, tilde, of_x0 = (like(v.to(errors), errors) for v in (var, tilde, of_x0))
         ratio = tilde[1:] / s[1:]
@@ -303,6 +310,10 @@ class ChainSDE(VariancePreserving):
     _tables: dict[tuple[torch.device, torch.dtype], Tensor] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    def __repr__(self) -> str:
+        """That of its chain."""
+        return f"{self.chain()!r}.sde()"
 
     def __reduce__(self) -> tuple[type["ChainSDE"], tuple[tuple[float, ...]]]:
         """Copies start with empty tables: a tensor made under torch.func cannot be copied."""

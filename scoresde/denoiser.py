@@ -15,6 +15,7 @@ References:
     (v); Karras et al. 2022 (arXiv:2206.00364), eq. 7 (EDM); Efron 2011 (Tweedie's formula).
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -277,6 +278,15 @@ class Wrapper(Denoiser):
         super().__init__(denoiser.sde, denoiser.affine)
         self.denoiser = denoiser
         self.regular = denoiser.regular
+
+    def part(self, index: slice) -> Denoiser:
+        """The same wrapper around that part; override it if the wrapper holds conditions too."""
+        inner = self.denoiser.part(index)
+        if inner is self.denoiser:
+            return self
+        twin = copy.copy(self)
+        twin._modules = {**self._modules, "denoiser": inner}
+        return twin
 
 
 class Given(Wrapper):

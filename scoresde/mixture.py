@@ -159,7 +159,7 @@ class GaussianMixture(Law):
         z = torch.randn(
             (n, self.dim), generator=generator, device=self.means.device, dtype=self.means.dtype
         )
-        alpha, sigma2 = self._path(t, z)
+        alpha, sigma2 = (like(c, z) for c in self._path(t, z))
         spread = (alpha**2 * self.spectrum[labels] + sigma2).sqrt() * z
         centre = alpha * self.means.flatten(1)[labels]
         rotated = torch.einsum("be,bde->bd", spread, self.basis[labels])

@@ -14,7 +14,7 @@ down twice. Logarithmic signal-to-noise ratio: log_snr = log(alpha^2/sigma^2) = 
 
 References:
     Song et al. 2021, "Score-based generative modeling through SDEs" (arXiv:2011.13456), sec. 3.
-    Karras et al. 2022, "Elucidating the design space" (arXiv:2206.00364), eq. 217 and 227.
+    Karras et al. 2022, "Elucidating the design space" (arXiv:2206.00364), appendix B.
 """
 
 import math
@@ -40,11 +40,12 @@ __all__ = [
 
 
 def like(coefficient: Tensor, x: Tensor) -> Tensor:
-    """Reshape a coefficient () or (B,) so that it multiplies x (B, *); the one broadcasting rule.
+    """A coefficient () or (B,) in the shape and dtype to multiply x (B, *): the one such rule.
 
     Raises:
         ValueError: if the coefficient has neither no dimension nor one of length B.
     """
+    coefficient = coefficient.to(x.dtype)
     if coefficient.ndim == 0:
         return coefficient
     if coefficient.shape != x.shape[:1]:
@@ -129,7 +130,8 @@ class SDE(ABC):
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(f, g^2) at once, by one forward-mode differentiation of (log alpha, sigma^2)."""
         path = lambda t: (self.log_alpha(t), self.sigma2(t))
-        at = torch.atleast_1d(t)  # with Python's numbers, a () tangent would become float64
+        # with Python's numbers, a () tangent would become float64; an expanded t is refused
+        at = torch.atleast_1d(t).contiguous()
         values, slopes = torch.func.jvp(path, (at,), (torch.ones_like(at),))[:2]
         (_, sigma2), (f, slope) = values, slopes
         return f.reshape(t.shape), (slope - 2 * f * sigma2).reshape(t.shape)
@@ -327,7 +329,7 @@ class VESDE(_VarianceExploding):
         s_max: largest noise scale, in the units of the data.
 
     References:
-        Song et al. 2021, eq. 31: g^2 = d(s^2)/dt.
+        Song et al. 2021, eq. 30-31: g^2 = d(s^2)/dt.
     """
 
     s_min: float = 0.01

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from scoresde import DDIM, PFRK4, VPSDE, Ancestral, EpsDenoiser, EulerMaruyama, PFHeun, plots
-from scoresde.data import gm1, gm2, ring
+from scoresde.data import LAWS, gm1, gm2, ring
 from scoresde.metrics import mode_weights
 from scoresde.plots.density import density_columns
 from scoresde.plots.learning import smooth
@@ -196,13 +196,18 @@ def test_paths_and_histograms_are_those_given(paths):
         wanted = VIEWS[name].color if name in VIEWS else THEMES["light"].ink
         assert to_hex(main.lines[0].get_color()) == wanted
         for axes, at in ((left, times.argmin()), (right, times.argmax())):
-            # the outline of a histogram goes there and back: half its corners tell the counts
-            corners = axes.patches[0].get_xy()
-            edges = np.linspace(-6, 6, 49)
-            density = np.histogram(states[at, :, 0], edges, density=True)[0]
-            np.testing.assert_allclose(
-                np.unique(corners[:, 0])[1:], np.unique(density[density > 0])
-            )
+            values, edges, _ = axes.patches[0].get_data()
+            counts, _ = np.histogram(states[at, :, 0], edges)
+            np.testing.assert_allclose(values, counts / (3000 * np.diff(edges)))
+            assert float(values @ np.diff(edges)) == pytest.approx(1)  # none is beyond the limits
+
+
+def test_histograms_know_of_what_lies_beyond():
+    """Half of the states are outside: the half that is seen has an area of 1/2."""
+    times, states = torch.tensor([1.0, 0.0]), torch.tensor([[0.0, 1.0, 9.0, -9.0]] * 2)
+    left = plots.density_xt(gm1(SDE), {"sde": (times, states)}, limits=(-3, 3)).axes[0]
+    values, edges, _ = left.patches[0].get_data()
+    assert float(values @ np.diff(edges)) == pytest.approx(0.5)
 
 
 def test_errors_row():
@@ -263,6 +268,17 @@ def test_levels_hold_their_share_of_a_gaussian():
     masses = (0.99, 0.9, 0.5)
     expected = [(1 - mass) / (2 * np.pi) for mass in masses]
     np.testing.assert_allclose(density_levels(density, masses), expected, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, law in LAWS.items() if law(SDE).sample(1).shape[1] == 2]
+)
+def test_contours_of_every_law(name):
+    """Flat densities too: a checkerboard has an edge, and no level within."""
+    law = LAWS[name](SDE)
+    (axes,) = plots.compare_points(law.sample(50), law).axes
+    lines = [c for c in axes.collections if hasattr(c, "levels") and not c.filled]
+    assert len(lines[0].levels) == (1 if name == "checkerboard" else 3)
 
 
 def test_plane_density_has_rows_along_y():

@@ -53,6 +53,7 @@ from ..runs import (
     pick_device,
     read_points,
     save_points,
+    use_one_thread,
 )
 from ..samplers import (
     DDIM,
@@ -110,7 +111,7 @@ class Train:
     """What the network predicts (edm for the processes whose noise is not bounded)."""
     discrete: int = 0
     """Train only at the times i/N of a chain of N steps; 0: in continuous time."""
-    steps: int = 8000
+    steps: int = 5000
     """Training steps."""
     batch: int = 512
     """Points in each."""
@@ -130,6 +131,7 @@ class Train:
     def run(self) -> Run:
         """Train; write the run and its report; return it."""
         device = pick_device(self.device)
+        use_one_thread(device)
         if (self.law is None) == (self.data is None):
             raise ValueError("expected one of --law NAME and --data FILE, got both or neither")
         torch.manual_seed(self.seed)

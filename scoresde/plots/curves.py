@@ -14,7 +14,6 @@ from .style import ACCENTS, VIEWS, Array, Numbers, Theme, numbers, page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -82,7 +81,7 @@ def convergence(
         first.set(xscale="log", yscale="log", ylabel=labels[1])
         last.set_xlabel(labels[0])
         _name_views(first, [(views or {}).get(name, name) for name in curves])
-        plain_ticks(last.xaxis)
+        plain_ticks(last, "x")
         first.grid()
         figure.legend(loc="outside lower left", ncols=2, handlelength=2.2, columnspacing=1.2)
     return figure
@@ -150,10 +149,11 @@ def _name_views(axes: "Axes", keys: Sequence[str]) -> None:
             axes.set_title(view.label, loc=place, color=view.color)
 
 
-def plain_ticks(axis: "Axis") -> None:
+def plain_ticks(axes: "Axes", which: Literal["x", "y"]) -> None:
     """On a logarithmic axis of a few decades at most: 1, 2, 5, 10, 20, 50."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axis.get_view_interval()
     if not 0 < low < high < 300 * low:
         return

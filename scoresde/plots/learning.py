@@ -144,7 +144,7 @@ def _history(axes: "Axes", steps: Array, values: Array, floor: float | None, loo
         )
     if values.min() > 0:
         axes.set_yscale("log")
-        plain_ticks(axes.yaxis)
+        plain_ticks(axes, "y")
     axes.grid()
 
 

@@ -47,10 +47,12 @@ def contours(
 ) -> None:
     """The exact law, quietly: regions that hold 99, 90 and 50 per cent of it."""
     xs, ys, density = plane_density(law, box, t)
-    levels = density_levels(density)
+    top = float(density.max())
+    # where the density is flat all levels are one, drawn just below it: the edge
+    levels = sorted({min(level, 0.9 * top) for level in density_levels(density)})
     if fill:
-        shades = [look.ramp[1], look.ramp[1], look.ramp[2]]
-        axes.contourf(xs, ys, density, [*levels, density.max() * 1.01], colors=shades, alpha=0.6)
+        shades = [look.ramp[1], look.ramp[1], look.ramp[2]][: len(levels)]
+        axes.contourf(xs, ys, density, [*levels, 1.01 * top], colors=shades, alpha=0.6)
     axes.contour(xs, ys, density, levels, colors=look.ramp[-1], linewidths=0.6)
 
 

@@ -48,7 +48,7 @@ class RungeKutta(Sampler):
         for k, (t, s) in enumerate(pairwise(grid)):
             first = denoiser.velocity(x, rows[k][0])
             if callback is not None:
-                x0_hat = _x0_hat(denoiser.sde, x, first, rows[k][0])
+                x0_hat = _x0_hat(denoiser.sde, x, first, rows[k][0]) if t else x
                 callback(k, t, x, x0_hat)
             if s == 0 and not denoiser.regular:
                 x = x.add(first, alpha=s - t)

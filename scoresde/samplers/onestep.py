@@ -101,7 +101,7 @@ class Ancestral(TableSampler):
             from ``GaussianMixture.mmse``, estimated by ``fit_variance`` for a network.
 
     References:
-        Ho et al. 2020 (arXiv:2006.11239), eq. 6-7; Bao et al. 2022 (arXiv:2201.06503), eq. 9.
+        Ho et al. 2020 (arXiv:2006.11239), eq. 6-7; Bao et al. 2022 (arXiv:2201.06503), eq. 7.
     """
 
     variance: Variance = "posterior"

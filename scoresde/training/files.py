@@ -5,7 +5,6 @@ A file is one dictionary: ``format``, ``config`` (the JSON of a ``DenoiserConfig
 """
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +117,15 @@ def read(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
         FileNotFoundError: if there is no such file.
         ValueError: if it is not one of scoresde, or damaged.
     """
-    data = io.BytesIO(Path(path).read_bytes())
+    data = Path(path).read_bytes()
     try:
-        content = torch.load(data, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        if not data.startswith(b"PK"):
+            raise ValueError("not an archive")
+        content = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    except Exception as error:  # there is no telling what a foreign file provokes
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"expected a file written by scoresde, but {path} is foreign or damaged "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+            f"expected a file written by scoresde, but {path} is foreign or damaged: {reason}"
         ) from None
     if not (isinstance(content, dict) and {"format", "config", "weights"} <= content.keys()):
         raise ValueError(

@@ -20,7 +20,7 @@ from ..losses import (
     simple,
 )
 from ..mixture import Law
-from .batches import Data, Source, source
+from .batches import Data, Held, Source, source
 from .config import DenoiserConfig
 from .files import pack, read, write
 from .history import History, Row
@@ -183,6 +183,9 @@ class _Objective:
                 f"expected 0 <= label_dropout <= 1, and above 0 a network with classes, got "
                 f"{label_dropout} and classes = {self.classes}"
             )
+        y = batches.y if isinstance(batches, Held) else None
+        if self.classes and y is not None and int(y.max()) >= self.classes:
+            raise ValueError(f"expected labels 0..{self.classes - 1}, got {int(y.max())}")
 
     def __call__(self, generator: torch.Generator) -> Tensor:
         x0, y = self.batches(self.batch, generator)

@@ -38,7 +38,7 @@ from ...metrics import floor, mode_weights, sliced_wasserstein
 from ...mixture import GaussianMixture
 from ...nets import MLP, Classifier
 from ...report import Report
-from ...runs import pick_device
+from ...runs import pick_device, use_one_thread
 from ...samplers import PFHeun, sample
 from ...sde import VPSDE
 from ...training import ClassifierFit, Fit, fit, fit_classifier, save
@@ -95,9 +95,9 @@ class PointsDemo:
     """Which exact law to learn."""
     out: Path = Path("runs/demo-points")
     """Folder for the report, figures, tables and weights."""
-    steps: int = 8000
+    steps: int = 5000
     """Training steps of each network, 512 points each."""
-    samples: int = 8192
+    samples: int = 4096
     """Samples drawn with every sampler."""
     seed: int = 0
     """Of everything random."""
@@ -108,6 +108,7 @@ class PointsDemo:
         """Do it all; print the table; return the path of the report."""
         start = time.perf_counter()
         device = pick_device(self.device)
+        use_one_thread(device)
         law = LAWS[self.law](VPSDE()).to(device)
         assert isinstance(law, GaussianMixture)
         (self.out / "figures").mkdir(parents=True, exist_ok=True)
