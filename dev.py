@@ -95,7 +95,7 @@ def docs(arguments):
     install("docs")
     site = "docs/_build/html"
     sphinx = [PYTHON, "-m", "sphinx", "-b", "html", "-n", "-W", "--keep-going", *arguments]
-    return run(*sphinx, "docs", site) or run(PYTHON, "docs/check.py", site)
+    return run(*sphinx, "docs", site, OMP_NUM_THREADS="1") or run(PYTHON, "docs/check.py", site)
 
 
 def main():

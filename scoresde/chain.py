@@ -201,7 +201,8 @@ class DDPMChain:
     ) -> VLB:
         """The bound of every x0 (B, *) in nats, one draw of x_i for each term (N evaluations).
 
-        Unbiased, without gradients. With "posterior", beta~_1 = 0 is replaced by beta~_2 in L_0 (as improved DDPM).
+        Unbiased, without gradients. With "posterior", beta~_1 = 0 is replaced by beta~_2 in L_0
+        (as improved DDPM).
 
         Args:
             denoiser: x0_hat(x, t), for a process with this chain's marginals.

@@ -67,10 +67,10 @@ def homes(target: str) -> list[str]:
     """
     try:
         thing = reduce(getattr, target.split(".")[1:], scoresde)
-        places = [thing.__module__, thing.__module__.rpartition(".")[0]]
+        places, name = [thing.__module__, thing.__module__.rpartition(".")[0]], thing.__qualname__
     except AttributeError:
         return []
-    return [f"{place}.{thing.__qualname__}" for place in places]
+    return [f"{place}.{name}" for place in places]
 
 
 def resolve(

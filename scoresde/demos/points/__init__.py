@@ -47,6 +47,7 @@ from .page import fill
 __all__ = ["Guidance", "PointsDemo", "Results"]
 
 CHAIN = 1000
+POOL = 200_000
 STEPS = (20, 100)
 
 
@@ -95,7 +96,7 @@ class PointsDemo:
     """Which exact law to learn."""
     out: Path = Path("runs/demo-points")
     """Folder for the report, figures, tables and weights."""
-    steps: int = 5000
+    steps: int = 6000
     """Training steps of each network, 512 points each."""
     samples: int = 4096
     """Samples drawn with every sampler."""
@@ -145,7 +146,7 @@ class PointsDemo:
 
         return fit(
             denoiser,
-            law,
+            law.sample(POOL, generator=_generator(law, self.seed + 1)).float(),
             steps=self.steps,
             times=times,
             seed=self.seed,
