@@ -47,7 +47,7 @@ __all__ = [
     "view_entries",
 ]
 
-VIEW_NAMES = {"chain": "Markov chain", "sde": "reverse SDE", "ode": "probability-flow ODE"}
+VIEW_NAMES = {"chain": "chain", "sde": "SDE", "ode": "ODE"}
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ SCORE_COLUMNS = [
     "sliced W2",
     "NLL gap / nats",
     "modes found",
-    "mode weights off by",
+    "weights off by",
     "seconds",
 ]
 

@@ -1,4 +1,4 @@
-"""The main demonstration, made small: every part of its page is there and says what was measured."""
+"""The main demonstration, made small: every part of its page is there, and is measured."""
 
 import json
 import re

@@ -56,6 +56,8 @@ ALIASES = {
     "nn.Module": "torch.nn.Module",
     "np.ndarray": "numpy.ndarray",
     "torch._C.Generator": "torch.Generator",
+    "torch.utils.data.dataloader.DataLoader": "torch.utils.data.DataLoader",
+    "torch.utils.data.dataset.Dataset": "torch.utils.data.Dataset",
     "torch.nn.modules.module.Module": "torch.nn.Module",
 }
 
@@ -65,8 +67,12 @@ def homes(target: str) -> list[str]:
 
     A function that hides the module of its own name is documented in the package above.
     """
+    path = target.split(".")[1:]
     try:
-        thing = reduce(getattr, target.split(".")[1:], scoresde)
+        try:
+            thing = reduce(getattr, path, scoresde)
+        except AttributeError:  # a module hidden by the function of its name
+            thing = reduce(getattr, [*path[:-2], path[-1]], scoresde)
         places, name = [thing.__module__, thing.__module__.rpartition(".")[0]], thing.__qualname__
     except AttributeError:
         return []
@@ -80,6 +86,8 @@ def resolve(
     target = node.get("reftarget", "")
     if target.startswith(("'", '"')) or (target.startswith("scoresde.") and "._" in target):
         return content  # a literal, or a private base class: neither has a page
+    if target == "Positional" or target.endswith(".Annotated"):
+        return content  # marks for the command line
     if target.startswith("scoresde."):
         find = partial(env.domains["py"].resolve_xref, env, node["refdoc"], app.builder)
         found = (find(node["reftype"], name, node, content) for name in homes(target))

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those of the process if not given.
 
     Returns:
-        The exit status: 0, 1 for an error, 2 for a command that does not exist.
+        0, or 1 for an error, 2 for a command that does not exist, 130 if interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from ..denoiser import Denoiser
 from .weights import Weight, simple
@@ -26,7 +27,7 @@ def denoising_errors(denoiser: Denoiser, x0: Tensor, t: Tensor, z: Tensor, **con
             f"expected a network that returns the shape of x, {tuple(z.shape)}, "
             f"got {tuple(eps.shape)}"
         )
-    return (eps - z).square().flatten(1).mean(1)
+    return mse_loss(eps, z, reduction="none").flatten(1).mean(1)
 
 
 def denoising_loss(

@@ -31,10 +31,9 @@ class Times(Protocol):
 def _stratified(
     n: int, generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
-    """n numbers in [0, 1), one in each n-th of it, in random order."""
-    order = torch.randperm(n, generator=generator, device=device)
+    """n numbers in [0, n), one between any two integers, in random order."""
     share = torch.rand(n, generator=generator, device=device, dtype=dtype)
-    return ((order + share) / n).clamp(max=1 - torch.finfo(dtype).eps)
+    return share.add_(torch.randperm(n, generator=generator, device=device))
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class UniformTimes:
     ) -> Tensor:
         """Draw t, (n,)."""
         u = _stratified(n, generator, device, dtype)
-        return self.t_eps + (self.t_max - self.t_eps) * u
+        return u.mul_((self.t_max - self.t_eps) / n).add_(self.t_eps)
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class ChainTimes:
     def indices(self, n: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
         """Draw i in 1..N, (n,) long."""
         u = _stratified(n, generator, device, torch.float32)
-        return (u * self.N).long() + 1
+        return (u * (self.N / n)).long().clamp_(max=self.N - 1) + 1
 
     def __call__(
         self, n: int, generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
@@ -113,7 +112,7 @@ class LogSNRTimes:
         """Draw t, (n,)."""
         high, low = self.ends
         u = _stratified(n, generator, device, dtype)
-        return self.sde.time_of_log_snr(high + (low - high) * u)
+        return self.sde.time_of_log_snr(u.mul_((low - high) / n).add_(high))
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,8 @@ class LogNormalTimes:
         self, n: int, generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
     ) -> Tensor:
         """Draw t, (n,)."""
-        u = _stratified(n, generator, device, dtype).clamp(min=torch.finfo(dtype).eps)
+        eps = torch.finfo(dtype).eps
+        u = (_stratified(n, generator, device, dtype) / n).clamp(eps, 1 - eps)
         log_snr = -2 * (self.mean + self.std * torch.special.ndtri(u))
         high, low = LogSNRTimes(self.sde, self.t_eps).ends
         return self.sde.time_of_log_snr(log_snr.clamp(low, high))

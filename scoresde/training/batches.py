@@ -41,7 +41,7 @@ class Held:
     def __call__(self, n: int, generator: torch.Generator) -> Batch:
         """Draw n of them."""
         index = torch.randint(len(self.x), (n,), generator=generator, device=self.x.device)
-        return self.x[index], None if self.y is None else self.y[index]
+        return self.x.index_select(0, index), None if self.y is None else self.y[index]
 
     def split(self, n: int, generator: torch.Generator) -> tuple["Held", "Held"]:
         """All but n of them, and those n, chosen at random."""

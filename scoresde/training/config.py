@@ -99,7 +99,7 @@ def describe(denoiser: Denoiser) -> DenoiserConfig:
     return DenoiserConfig(sde, recipe, kinds[0], sigma_data, denoiser.affine is not None)
 
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def to_json(tree: object) -> str:
@@ -107,7 +107,7 @@ def to_json(tree: object) -> str:
     return json.dumps(_encode(tree), indent=2)
 
 
-def from_json(kind: type[T], text: str) -> T:
+def from_json(kind: type[_T], text: str) -> _T:
     """The tree of dataclass ``kind`` that ``to_json`` wrote.
 
     Raises:
@@ -117,7 +117,7 @@ def from_json(kind: type[T], text: str) -> T:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"expected JSON written by scoresde, got other text: {error}") from None
-    return cast(T, _decode(kind, raw, kind.__name__))
+    return cast(_T, _decode(kind, raw, kind.__name__))
 
 
 def _encode(value: object) -> object:

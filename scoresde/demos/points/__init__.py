@@ -130,7 +130,7 @@ class PointsDemo:
             scores=self._measure(a.denoiser, entries, truth, "network A"),
             discrete=self._measure(b.denoiser, few, truth, "network B"),
             exact=self._measure(law, few, truth, "exact score"),
-            guidance=self._guide(a.denoiser, law, classifiers["trained on noisy points"]),
+            guidance=self._guide(a.denoiser, law, classifiers),
         )
         return self._write(results, start)
 
@@ -179,12 +179,20 @@ class PointsDemo:
         bar = tqdm(entries, desc=f"samplers, {name}", unit="sampler")
         return [measure(denoiser, entry, truth, self.samples, self.seed) for entry in bar]
 
-    def _guide(self, model: Denoiser, law: GaussianMixture, fitted: ClassifierFit) -> Guidance:
-        """Samples of the ODE without guidance, and drawn to mode 0 with weights 1 and 4."""
+    def _guide(
+        self, model: Denoiser, law: GaussianMixture, classifiers: dict[str, ClassifierFit]
+    ) -> Guidance:
+        """Samples of the ODE without guidance, and drawn to mode 0 in three ways."""
         target, n = 0, min(4000, self.samples)
-        log_h = classifier_log_prob(fitted.classifier, target)
-        models: dict[str, Denoiser] = {"no guidance": model}
-        models |= {f"weight {w:g}": Guided(model, log_h, w) for w in (1.0, 4.0)}
+        noisy, clean = (
+            classifier_log_prob(fitted.classifier, target) for fitted in classifiers.values()
+        )
+        models: dict[str, Denoiser] = {
+            "no guidance": model,
+            "weight 1": Guided(model, noisy),
+            "weight 4": Guided(model, noisy, 4.0),
+            "clean classifier": Guided(model, clean),
+        }
         one = law.component(target)
         exact = one.sample(n, generator=_generator(law, self.seed + 4))
         draw = partial(
