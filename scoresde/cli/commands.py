@@ -5,6 +5,7 @@ import math
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from .. import __version__, plots
+from .. import plots
 from ..comparison import (
     SCORE_COLUMNS,
     Score,
@@ -432,7 +433,7 @@ class Info:
         """Print it."""
         cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
         python = platform.python_version()
-        print(f"scoresde {__version__}, torch {torch.__version__}, Python {python}")
+        print(f"scoresde {version('scoresde')}, torch {torch.__version__}, Python {python}")
         print(f"CPU threads: {torch.get_num_threads()}; CUDA device: {cuda}")
         if self.folder is None:
             print(f"laws: {', '.join(LAWS)}")

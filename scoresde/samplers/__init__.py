@@ -2,7 +2,7 @@
 
 from .base import Callback, Row, Sampler, Table, TableSampler
 from .corrector import Langevin, PredictorCorrector
-from .moments import moments
+from .law import moments
 from .ode import PFRK4, PFHeun, RungeKutta
 from .onestep import DDIM, Ancestral, EulerMaruyama, PFEuler, ReverseDiffusion, fit_variance
 from .sampling import Recorder, sample

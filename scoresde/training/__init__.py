@@ -11,7 +11,7 @@ from .config import (
     to_json,
 )
 from .files import load, load_weights, save
-from .fit import Fit, LossByTime, fit
+from .fitting import Fit, LossByTime, fit
 
 __all__ = [
     "ClassifierFit",

@@ -96,9 +96,9 @@ class PointsDemo:
     """Which exact law to learn."""
     out: Path = Path("runs/demo-points")
     """Folder for the report, figures, tables and weights."""
-    steps: int = 6000
+    steps: int = 4500
     """Training steps of each network, 512 points each."""
-    samples: int = 4096
+    samples: int = 2048
     """Samples drawn with every sampler."""
     seed: int = 0
     """Of everything random."""

@@ -163,7 +163,7 @@ def _convergence(report: Report, results: "Results") -> None:
     _show(
         report,
         pair,
-        "Network A. Evaluations after which sliced W2 stays below its floor plus two standard "
+        "Network A. Evaluations at which sliced W2 is first below its floor plus two standard "
         f"deviations: {_reached(curves, limit)}. With this many samples it cannot rank what lies "
         "deeper; the next figure can.",
     )
@@ -184,11 +184,10 @@ def _convergence(report: Report, results: "Results") -> None:
 
 
 def _reached(curves: Mapping[str, tuple[list[float], list[float]]], limit: float) -> str:
-    """From how many evaluations on each curve lies below the limit."""
+    """At how many evaluations each curve first lies below the limit."""
     said = []
     for name, (evaluations, errors) in curves.items():
-        above = [n for n, error in zip(evaluations, errors, strict=True) if error > limit]
-        below = [n for n in evaluations if not above or n > max(above)]
+        below = [n for n, error in zip(evaluations, errors, strict=True) if error <= limit]
         said.append(f"{name} {below[0]:.0f}" if below else f"{name} never")
     return ", ".join(said)
 
