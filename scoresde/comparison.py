@@ -6,8 +6,9 @@ its noise floor: what the same measure gives between two exact samples of the sa
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -34,19 +35,19 @@ from .samplers.sampling import Ending
 from .sde import SDE
 
 __all__ = [
-    "SCORE_COLUMNS",
     "Entry",
     "Score",
     "Truth",
     "chain_entry",
-    "floor_row",
     "measure",
     "mode_imbalance",
     "print_table",
-    "score_row",
+    "score_table",
     "view_entries",
 ]
 
+Metric = Callable[[Tensor, Tensor], Tensor]
+"""Distance of two samples."""
 VIEW_NAMES = {"chain": "chain", "sde": "SDE", "ode": "ODE"}
 
 
@@ -73,35 +74,54 @@ class Entry:
 class Truth:
     """What samples are compared with: an exact law, or points never trained on.
 
+    Both sides of every comparison have ``size`` samples, and so have both sides of its floor:
+    exact against exact for a law, one half of the points against the other for points.
+
     Args:
         points: the reference, (m, d), in the user's units.
         law: the exact law, where it is known.
-        floor: of the sliced W2 between samples of size n and these points.
+        size: samples on each side.
     """
 
     points: Tensor
     law: Law | None
-    floor: Floor
+    size: int
 
     @classmethod
-    def of_law(cls, law: Law, n: int, seed: int = 10_000) -> "Truth":
-        """n exact samples, and the floor of sliced W2 between two such sets."""
-        generator = torch.Generator(_device(law)).manual_seed(seed)
-        points = law.sample(n, generator=generator)
-        return cls(points, law, floor(sliced_wasserstein, law, n, repeats=12, seed=seed + 1))
+    def of_law(cls, law: Law, n: int) -> "Truth":
+        """The law, by n exact samples."""
+        generator = torch.Generator(_device(law)).manual_seed(10_000)
+        return cls(law.sample(n, generator=generator), law, n)
 
     @classmethod
-    def of_points(cls, points: Tensor, n: int, seed: int = 10_000) -> "Truth":
-        """Given points; the floor is that between two disjoint halves of them, as many as n."""
-        generator = torch.Generator().manual_seed(seed)
-        size = min(n, len(points) // 2)
-        values = []
-        for _ in range(12):
-            order = torch.randperm(len(points), generator=generator).to(points.device)
-            one, other = points[order[:size]], points[order[size : 2 * size]]
-            values.append(sliced_wasserstein(one, other))
-        stack = torch.stack(values)
-        return cls(points, None, Floor(stack.mean(), stack.std()))
+    def of_points(cls, points: Tensor, n: int) -> "Truth":
+        """Given points, compared n at a time, or half of them at a time if there are fewer."""
+        return cls(points, None, max(1, min(n, len(points) // 2)))
+
+    @cached_property
+    def floor(self) -> Floor:
+        """Of the sliced W2."""
+        return self.floor_of(sliced_wasserstein)
+
+    def distance(self, metric: Metric, x: Tensor, repeats: int = 4) -> float:
+        """The metric between x and the truth: for points, the mean over random halves of them."""
+        if self.law is not None:
+            return float(metric(x[: self.size], self.points))
+        values = [metric(x[: self.size], one) for one, _ in self._halves(repeats)]
+        return float(torch.stack(values).mean())
+
+    def floor_of(self, metric: Metric, repeats: int = 12) -> Floor:
+        """What the metric gives between two independent sets of true points of this size."""
+        if self.law is not None:
+            return floor(metric, self.law, self.size, repeats=repeats, seed=10_001)
+        values = torch.stack([metric(one, other) for one, other in self._halves(repeats)])
+        return Floor(values.mean(), values.std())
+
+    def _halves(self, repeats: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(10_000)
+        for _ in range(repeats):
+            order = torch.randperm(len(self.points), generator=generator).to(self.points.device)
+            yield self.points[order[: self.size]], self.points[order[-self.size :]]
 
 
 @dataclass(frozen=True)
@@ -117,7 +137,6 @@ class Score:
         nll_error: its standard error.
         coverage: share of the modes that are visited; NaN unless the law is a mixture.
         imbalance: total variation between the modes' shares and their weights; NaN likewise.
-        samples: (n, d), in the user's units.
     """
 
     entry: Entry
@@ -128,11 +147,10 @@ class Score:
     nll_error: float = math.nan
     coverage: float = math.nan
     imbalance: float = math.nan
-    samples: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers, for JSON and CSV."""
-        numbers = {k: v for k, v in vars(self).items() if k not in ("entry", "samples")}
+        numbers = {k: v for k, v in vars(self).items() if k != "entry"}
         return {"sampler": self.entry.label, "view": self.entry.view, **numbers}
 
 
@@ -152,18 +170,14 @@ class _Counted(Wrapper):
         return self.denoiser.velocity(x, t, **cond)
 
 
-def measure(
-    denoiser: Denoiser, entry: Entry, truth: Truth, n: int, seed: int = 0, keep: bool = False
-) -> Score:
-    """Draw n samples with one sampler and measure how far they are from the truth.
+def measure(denoiser: Denoiser, entry: Entry, truth: Truth, seed: int = 0) -> Score:
+    """Draw ``truth.size`` samples with one sampler and measure how far they are from the truth.
 
     Args:
         denoiser: the model.
         entry: the sampler, its grid and its ending.
         truth: what to compare with.
-        n: number of samples.
         seed: of x_T and of all noise: the same for every entry.
-        keep: whether the score holds the samples.
     """
     event = truth.points.shape[1:]
     counted = _Counted(denoiser)
@@ -172,9 +186,8 @@ def measure(
     device = truth.points.device
     _wait(device)
     start = time.perf_counter()
-    x = sample(
-        denoiser, entry.sampler, (n, *event), entry.ts, seed, device=device, last=entry.last
-    )
+    shape = (truth.size, *event)
+    x = sample(denoiser, entry.sampler, shape, entry.ts, seed, device=device, last=entry.last)
     _wait(device)
     seconds = time.perf_counter() - start
     numbers: dict[str, float] = {}
@@ -185,9 +198,8 @@ def measure(
     if isinstance(truth.law, GaussianMixture):
         numbers["coverage"] = float(mode_coverage(x, truth.law))
         numbers["imbalance"] = mode_imbalance(x, truth.law)
-    distance = float(sliced_wasserstein(x, truth.points))
-    samples = x if keep else torch.empty(0)
-    return Score(entry, evaluations, seconds, distance, samples=samples, **numbers)
+    distance = truth.distance(sliced_wasserstein, x)
+    return Score(entry, evaluations, seconds, distance, **numbers)
 
 
 def chain_entry(n: int, variance: str = "posterior") -> Entry:
@@ -202,30 +214,33 @@ def view_entries(sde: SDE, steps: Sequence[int], chain_steps: Sequence[int]) -> 
 
     Args:
         sde: the process.
-        steps: evaluations for the SDE and the ODE, each at least 4.
+        steps: evaluations for the SDE and the ODE, at most (a step of Heun takes two).
         chain_steps: lengths of the chain.
     """
     entries = []
     if sde.t_max == 1:
         entries += [chain_entry(n, v) for v in ("posterior", "beta") for n in chain_steps]
-    grid: Callable[[int], Tensor] = lambda n: log_snr(sde, max(1, n))
+    # one evaluation of n is the x0_hat at the end
+    grid: Callable[[int, int], Tensor] = lambda n, per_step: log_snr(
+        sde, max(1, (n - 1) // per_step)
+    )
     for n in steps:
         langevin = Langevin()
         entries += [
-            Entry("Euler-Maruyama", "sde", EulerMaruyama(), grid(n)),
-            Entry("reverse diffusion", "sde", ReverseDiffusion(), grid(n)),
+            Entry("Euler-Maruyama", "sde", EulerMaruyama(), grid(n, 1)),
+            Entry("reverse diffusion", "sde", ReverseDiffusion(), grid(n, 1)),
             Entry(
                 "predictor-corrector",
                 "sde",
                 PredictorCorrector(ReverseDiffusion(), langevin),
-                grid(n // 2),
+                grid(n, 2),
             ),
-            Entry("DDIM, η = 1", "sde", DDIM(1.0), grid(n)),
-            Entry("DDIM, η = 0.5", "sde", DDIM(0.5), grid(n)),
-            Entry("DDIM, η = 0", "ode", DDIM(0.0), grid(n)),
-            Entry("Euler", "ode", PFEuler(), grid(n)),
-            Entry("Heun", "ode", PFHeun(), grid(n // 2)),
-            Entry("Runge-Kutta 4", "ode", PFRK4(), grid(n // 4)),
+            Entry("DDIM, η = 1", "sde", DDIM(1.0), grid(n, 1)),
+            Entry("DDIM, η = 0.5", "sde", DDIM(0.5), grid(n, 1)),
+            Entry("DDIM, η = 0", "ode", DDIM(0.0), grid(n, 1)),
+            Entry("Euler", "ode", PFEuler(), grid(n, 1)),
+            Entry("Heun", "ode", PFHeun(), grid(n, 2)),
+            Entry("Runge-Kutta 4", "ode", PFRK4(), grid(n, 4)),
         ]
     return entries
 
@@ -245,37 +260,36 @@ def _device(law: Law) -> torch.device:
     return next(law.buffers(), torch.empty(0)).device
 
 
-SCORE_COLUMNS = [
-    "sampler",
-    "view",
-    "evaluations",
-    "sliced W2",
-    "NLL gap / nats",
-    "modes found",
-    "weights off by",
-    "seconds",
-]
+def score_table(truth: Truth, scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
+    """Columns and cells of a comparison, first those of exact samples; no empty column.
+
+    Args:
+        truth: gives the first row, what no sampler can improve upon (one standard deviation).
+        scores: the other rows.
+    """
+    exact = "exact samples" if truth.law else "held-out points"
+    first = {
+        "sampler": f"{exact} (the floor)",
+        "sliced W2": f"{float(truth.floor.mean):.3g} ± {float(truth.floor.sd):.2g}",
+        "NLL gap / nats": "0" if truth.law else "",
+    }
+    rows = [first, *(_cells(score) for score in scores)]
+    columns = [c for c in _cells(scores[0]) if any(row.get(c) for row in rows)]
+    return columns, [[row.get(column, "") for column in columns] for row in rows]
 
 
-def score_row(score: Score) -> list[str]:
-    """The cells of one sampler."""
-    gap = "" if math.isnan(score.nll_gap) else f"{score.nll_gap:+.3f} ± {score.nll_error:.3f}"
-    return [
-        score.entry.label,
-        VIEW_NAMES[score.entry.view],
-        str(score.evaluations),
-        f"{score.sliced_w2:.4f}",
-        gap,
-        _percent(score.coverage),
-        _percent(score.imbalance),
-        f"{score.seconds:.2f}",
-    ]
-
-
-def floor_row(truth: Truth) -> list[str]:
-    """The cells of exact samples: what no sampler can improve upon."""
-    distance = f"{float(truth.floor.mean):.4f} ± {float(truth.floor.sd):.4f}"
-    return ["exact samples (the floor)", "", "", distance, "0" if truth.law else "", "", "", ""]
+def _cells(score: Score) -> dict[str, str]:
+    gap = f"{score.nll_gap:+.3f} ± {score.nll_error:.3f}"
+    return {
+        "sampler": score.entry.label,
+        "sliced W2": f"{score.sliced_w2:.3g}",
+        "evaluations": str(score.evaluations),
+        "view": VIEW_NAMES[score.entry.view],
+        "NLL gap / nats": "" if math.isnan(score.nll_gap) else gap,
+        "modes found": _percent(score.coverage),
+        "weights off by": _percent(score.imbalance),
+        "seconds": f"{score.seconds:.2f}",
+    }
 
 
 def _percent(share: float) -> str:

@@ -31,6 +31,8 @@ __all__ = [
     "RunConfig",
     "RunData",
     "TrainingConfig",
+    "check_counts",
+    "make_way",
     "pick_device",
     "save_points",
     "use_one_thread",
@@ -184,7 +186,7 @@ def save_points(path: Path, points: Tensor) -> Path:
             elif path.suffix == ".npz":
                 np.savez(file, x=array)
             else:
-                np.savetxt(file, array.reshape(len(array), -1), delimiter=",")
+                np.savetxt(file, array.reshape(len(array), -1), delimiter=",", fmt="%.9g")
 
     return atomically(path, write)
 
@@ -227,3 +229,23 @@ def use_one_thread(device: torch.device) -> None:
     """
     if device.type == "cpu":
         torch.set_num_threads(1)
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse options that must be positive integers and are not."""
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"expected --{name} >= 1, got {value}")
+
+
+def make_way(folder: Path, replace: bool) -> None:
+    """Make the folder of a new run; with ``replace``, rid it of an old one's measurements."""
+    if (folder / "config.json").exists():
+        if not replace:
+            raise ValueError(
+                f"expected a folder without a run, got {folder}: "
+                "choose another with --out, or say --replace"
+            )
+        for old in (*folder.glob("compare.*"), *folder.glob("evaluation*.json")):
+            old.unlink()
+    folder.mkdir(parents=True, exist_ok=True)

@@ -31,20 +31,23 @@ def check_sde(sde: SDE) -> None:
     the path and g^2 >= 0; the inverse of log-SNR; the transition kernels compose and carry the
     marginals; float32 agrees with float64 to 1e-5; the prior is that of t_max.
     """
+    assert isinstance(sde, SDE), f"expected an instance of SDE, such as VPSDE(), got {sde!r}"
     zero = torch.zeros(1, dtype=torch.float64)
     _close(sde.alpha(zero), 1.0, "alpha(0) = 1")
     _close(sde.sigma(zero), 0.0, "sigma(0) = 0")
     assert 0 < sde.t_eps < sde.t_max <= 1, f"0 < t_eps < t_max <= 1: {sde.t_eps}, {sde.t_max}"
     t = torch.linspace(sde.t_eps, sde.t_max, 101, dtype=torch.float64)
     assert bool((sde.alpha(t) > 0).all()), "alpha > 0 up to t_max"
-    assert bool((sde.log_snr(t).diff() < 0).all()), "log-SNR decreases"
+    rise = (sde.log_snr(t).diff() >= 0).nonzero().flatten().tolist()
+    assert not rise, f"log-SNR must decrease, but does not near t = {float(t[rise[0]]):.4g}"
     _close(sde.sigma2(t), sde.sigma(t).square(), "sigma2 = sigma^2", 1e-12)
     _close(sde.time_of_log_snr(sde.log_snr(t)), t, "time_of_log_snr inverts log_snr", 1e-9)
     _check_drift(sde, t[1:-1])
     _check_kernels(sde, t)
     for name in ("alpha", "sigma", "log_snr"):
         function = getattr(sde, name)
-        _close(function(t.float()).double(), function(t.float().double()), f"float32 {name}", 1e-5)
+        what = f"{name} in float32 (use expm1 and log1p, or VariancePreserving)"
+        _close(function(t.float()).double(), function(t.float().double()), what, 1e-5)
     assert sde.prior(sde.t_max).std > 0, "the prior has a width"
 
 
@@ -114,6 +117,8 @@ def check_sampler(sampler: Sampler, sde: SDE | None = None, slack: float = 0.15)
         sde: the process, VPSDE() if not given.
         slack: allowed deviation of the slope.
     """
+    assert isinstance(sampler, Sampler), f"expected an instance of Sampler, got {sampler!r}"
+    assert hasattr(sampler, "order"), f"{type(sampler).__name__} states no order: order = 1, say"
     law = GaussianMixture.isotropic(
         torch.ones(1), torch.full((1, 1), DATA_MEAN), math.sqrt(DATA_VAR), sde or VPSDE()
     )
@@ -176,7 +181,8 @@ def _check_walk(sampler: Sampler, law: GaussianMixture) -> None:
         assert counting.calls == rows == len(calls) - 1, f"one evaluation a row: {counting.calls}"
     assert calls[0] == (0, float(ts[0])) and calls[-1][1] == float(ts[-1]), "both ends are shown"
     if sampler.noise:
-        assert not torch.equal(sampler(_Counting(law), x, ts), out), "fresh noise is drawn"
+        fresh = not torch.equal(sampler(_Counting(law), x, ts), out)
+        assert fresh, f"{sampler} says noise = True but draws none: make it False, or a property"
         try:
             sampler(law, x, ts.flip(0))
         except ValueError:

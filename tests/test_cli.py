@@ -12,6 +12,7 @@ from scoresde import DDIM, log_snr, sample
 from scoresde.cli import main
 from scoresde.comparison import Entry, Truth, chain_entry, measure
 from scoresde.data import ring
+from scoresde.metrics import sliced_wasserstein
 from scoresde.runs import FileData, LawData, Run, pick_device, save_points
 from scoresde.sde import VPSDE
 
@@ -72,7 +73,8 @@ def test_compare(run, capsys):
         assert row["sampler"] in out and row["sliced_w2"] > 0
     evaluations = {row["sampler"]: row["evaluations"] for row in rows}
     assert evaluations["DDPM chain, β"] == 10  # down to t = 0: nothing to add
-    assert evaluations["DDIM, η = 0"] == evaluations["Heun"] == 9  # eight, and x0_hat at the end
+    assert evaluations["DDIM, η = 0"] == 8  # seven steps, and x0_hat at the end
+    assert evaluations["Heun"] == 7  # three steps of two
     assert (run / "compare.html").exists()
 
 
@@ -85,7 +87,7 @@ def test_evaluate_against_a_file(run, tmp_path):
     )
     words = ["evaluate", str(run), "--against", str(path), "--n", "150", "--device", "cpu"]
     assert main(words) == 0
-    results = json.loads((run / "evaluation.json").read_text())
+    results = json.loads((run / "evaluation-truth.json").read_text())
     # one-dimensional W2 over the wide axis: a floor of that order, and a value not far above
     assert 5 < results["sliced W2"]["floor"] < 100
     assert results["sliced W2"]["value"] < 300
@@ -115,6 +117,8 @@ def test_a_named_law_is_compared_with_the_exact_one(tmp_path):
         (["train", "--law", "circle"], "expected a law among"),
         (["train", "--data", "nowhere.csv"], "nothing at nowhere.csv"),
         (["train", "--law", "ring", "--device", "cuda:99"], "expected a device that is there"),
+        (["train", "--law", "ring", "--discrete", "-3"], "expected --discrete >= 0"),
+        (["train", "--law", "ring", "--steps", "0"], "expected --steps >= 1"),
         (["sample", "nowhere"], "expected a run in nowhere"),
         (["info", "nowhere"], "expected a run in nowhere"),
     ],
@@ -154,6 +158,24 @@ def test_a_damaged_run_says_so(run, tmp_path, capsys):
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_run_is_not_replaced_unless_asked(run, capsys):
+    before = (run / "model.pt").read_bytes()
+    words = ["train", "--data", str(run.parent / "mine.csv"), "--out", str(run), "--steps", "5"]
+    assert main(words) == 1 and "--replace" in capsys.readouterr().err
+    assert (run / "model.pt").read_bytes() == before
+
+
+def test_both_sides_of_a_comparison_have_the_same_size():
+    """Points against points of the same law lie at the floor, whatever n was asked for."""
+    points = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+    more = torch.randn(400, 2, generator=torch.Generator().manual_seed(1))
+    for n in (50, 200, 1000):
+        truth = Truth.of_points(points, n)
+        assert truth.size == min(n, 200)
+        value = truth.distance(sliced_wasserstein, more)
+        assert abs(value - float(truth.floor.mean)) < 4 * float(truth.floor.sd)
+
+
 def test_info(run, capsys):
     assert main(["info", str(run)]) == 0
     out = capsys.readouterr().out
@@ -170,8 +192,8 @@ def test_scores_of_exact_samples_are_at_the_floor():
     law = ring(VPSDE())
     truth = Truth.of_law(law, 2000)
     limit = float(truth.floor.mean + 3 * truth.floor.sd)
-    fine = measure(law, Entry("", "ode", DDIM(), log_snr(VPSDE(), 200)), truth, 2000)
-    poor = measure(law, Entry("", "ode", DDIM(), log_snr(VPSDE(), 4)), truth, 2000)
+    fine = measure(law, Entry("", "ode", DDIM(), log_snr(VPSDE(), 200)), truth)
+    poor = measure(law, Entry("", "ode", DDIM(), log_snr(VPSDE(), 4)), truth)
     assert fine.sliced_w2 < limit < poor.sliced_w2
     assert fine.coverage == 1 and fine.imbalance < 8 * 0.5 * (0.11 / 2000) ** 0.5 * 5
     # DDIM narrows the modes at first order: the gap is negative, and small at 200 steps

@@ -60,13 +60,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command, args=rest, prog=prog, config=(tyro.conf.OmitArgPrefixes,)
         )
         options.run()
-    except (ValueError, TypeError, OSError) as error:
-        print(f"scoresde: {error}", file=sys.stderr)
+    except (ValueError, TypeError, FloatingPointError, OSError) as error:
+        print(f"scoresde: {_words(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nscoresde: interrupted; what was written before is whole", file=sys.stderr)
         return 130
     return 0
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, on one line; of the system's own errors, with the file."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}; choose another place or check its rights"
+    return " ".join(str(error).split())
 
 
 def _find(words: list[str]) -> tuple[type[Command], str, list[str]] | None:

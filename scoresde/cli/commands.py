@@ -15,14 +15,13 @@ from torch import Tensor
 
 from .. import plots
 from ..comparison import (
-    SCORE_COLUMNS,
+    Metric,
     Score,
     Truth,
-    floor_row,
     measure,
     mode_imbalance,
     print_table,
-    score_row,
+    score_table,
     view_entries,
 )
 from ..data import LAWS, load_points
@@ -50,7 +49,9 @@ from ..runs import (
     RunConfig,
     RunData,
     TrainingConfig,
+    check_counts,
     check_points_path,
+    make_way,
     pick_device,
     read_points,
     save_points,
@@ -124,6 +125,8 @@ class Train:
     """Residual blocks of the network."""
     whiten: bool = False
     """Remove the full covariance of the data, not only each coordinate's scale."""
+    replace: bool = False
+    """Replace a run that is in the folder already, with all that was measured on it."""
     seed: int = 0
     """Of everything random."""
     device: str = "auto"
@@ -135,35 +138,41 @@ class Train:
         use_one_thread(device)
         if (self.law is None) == (self.data is None):
             raise ValueError("expected one of --law NAME and --data FILE, got both or neither")
+        check_counts(steps=self.steps, batch=self.batch, width=self.width, depth=self.depth)
+        if self.discrete < 0 or not self.lr > 0:
+            raise ValueError(
+                f"expected --discrete >= 0 and --lr > 0, got {self.discrete} and {self.lr}"
+            )
         torch.manual_seed(self.seed)
         sde = PROCESSES[self.process]
         data: Law | Tensor
         source: RunData
         if self.data is not None:
             points, held_out, source = read_points(self.data, self.seed)
-            data, reference, name = points.float().to(device), held_out.to(device), self.data.stem
+            data, name = points.float().to(device), self.data.stem
+            truth = Truth.of_points(held_out.to(device), len(held_out))
         else:
             source = LawData(name := str(self.law))
             data = source.law(sde).to(device)
-            reference = data.sample(4096)
+            truth = Truth.of_law(data, 2048)
         folder = self.out or Path("runs") / name
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        make_way(folder, self.replace)
         print(f"training on {name}, {device}; writing to {folder}", flush=True)
-        run, result = self._fit(folder, data, reference, source, sde)
+        run, result = self._fit(folder, data, truth, source, sde)
         run.write()
         if isinstance(source, FileData):
-            save_points(folder / HELD_OUT, reference)
-        _report_training(run, result, device)
+            save_points(folder / HELD_OUT, truth.points)
+        _report_training(run, result, truth)
         return run
 
     def _fit(
-        self, folder: Path, data: Law | Tensor, reference: Tensor, source: RunData, sde: Process
+        self, folder: Path, data: Law | Tensor, truth: Truth, source: RunData, sde: Process
     ) -> tuple[Run, Fit]:
         affine = Affine.fit(data, self.whiten) if isinstance(data, Tensor) else None
-        net = MLPConfig(math.prod(reference.shape[1:]), self.width, self.depth)
+        net = MLPConfig(math.prod(truth.points.shape[1:]), self.width, self.depth)
         recipe = DenoiserConfig(sde, net, self.predict, affine=affine is not None)
         result = fit(
-            recipe.build(affine).to(reference.device),
+            recipe.build(affine).to(truth.points.device),
             data,
             steps=self.steps,
             batch=self.batch,
@@ -171,7 +180,7 @@ class Train:
             times=ChainTimes(self.discrete) if self.discrete else None,
             seed=self.seed,
             law=data if isinstance(data, Law) else None,
-            evaluate=_watch(reference.float()),
+            evaluate=_watch(truth),
             evaluate_every=max(1, self.steps // 10),
             log=folder / "training.csv",
             progress=True,
@@ -180,33 +189,37 @@ class Train:
         return Run(folder, RunConfig(source, recipe, asked), result.denoiser), result
 
 
-def _watch(reference: Tensor) -> Callable[[Denoiser], dict[str, float]]:
+def _watch(truth: Truth) -> Callable[[Denoiser], dict[str, float]]:
     """What is measured during training: sliced W2 of samples from fixed noise."""
+    shape = (truth.size, *truth.points.shape[1:])
 
     def evaluate(model: Denoiser) -> dict[str, float]:
-        grid = log_snr(model.sde, 20)
-        x = sample(model, DDIM(), reference.shape, grid, seed=1, dtype=reference.dtype)
-        return {"sliced W2": float(sliced_wasserstein(x, reference))}
+        x = sample(model, DDIM(), shape, log_snr(model.sde, 20), seed=1)
+        return {"sliced W2": truth.distance(sliced_wasserstein, x.to(truth.points))}
 
     return evaluate
 
 
-def _report_training(run: Run, result: Fit, device: torch.device) -> None:
+def _report_training(run: Run, result: Fit, truth: Truth) -> None:
     """The page of a run: what was learned, and samples beside the data."""
-    truth = run.truth(4096, device)
     limit = float(truth.floor.mean + 2 * truth.floor.sd)
     last = [row["sliced W2"] for row in result.history if "sliced W2" in row][-1]
-    report = Report(f"Run {run.folder.name}", f"{result.seconds:.0f} s of training on {device}.")
+    report = Report(
+        f"Run {run.folder.name}",
+        f"{run.config.data}, {run.denoiser.sde}: {result.seconds:.0f} s of training.",
+    )
     report.facts(
         {"sliced W2 at the end": f"{last:.4g}", "its noise floor, at most": f"{limit:.4g}"}
     )
     folder = run.folder / "figures"
-    draw = lambda theme: plots.training_curve(
-        result.history, {"sliced W2": float(truth.floor.mean)}, theme=theme
-    )
+    draw = lambda theme: plots.training_curve(result.history, theme=theme)
     report.section("Training")
     pair = plots.save_themes(folder / "training", draw)
-    report.figure(pair[0], "Loss and sliced W2 of samples from fixed noise.", dark=pair[1])
+    report.figure(
+        pair[0],
+        f"Loss, and sliced W2 of {truth.size} samples from fixed noise (floor {limit:.3g}).",
+        dark=pair[1],
+    )
     if result.by_time is not None:
         curve = result.by_time
         draw = lambda theme: plots.loss_by_time(curve.t, curve.loss, curve.floor, theme=theme)
@@ -253,6 +266,7 @@ class Sample:
 
     def run(self) -> Path:
         """Sample; write the file; return its path."""
+        check_counts(n=self.n, steps=self.steps)
         run = Run.open(self.folder, pick_device(self.device))
         path = self.out or self.folder / "samples.npy"
         check_points_path(path)
@@ -286,13 +300,14 @@ class Compare:
         from tqdm.auto import tqdm
 
         device = pick_device(self.device)
+        check_counts(n=self.n, **{"steps": min(self.steps), "chain": min(self.chain, default=1)})
         run = Run.open(self.folder, device)
         truth = run.truth(self.n, device)
         entries = view_entries(run.denoiser.sde, self.steps, self.chain)
         bar = tqdm(entries, desc="samplers", unit="sampler")
-        scores = [measure(run.denoiser, entry, truth, self.n, self.seed) for entry in bar]
-        rows = [score_row(score) for score in scores]
-        print_table(SCORE_COLUMNS, [floor_row(truth), *rows])
+        scores = [measure(run.denoiser, entry, truth, self.seed) for entry in bar]
+        print(f"{truth.size} samples with each, against as many {_reference(truth)}")
+        print_table(*score_table(truth, scores))
         page = self._write(run, truth, scores)
         print(f"written: {page}, and compare.json beside it")
         return scores
@@ -314,9 +329,16 @@ class Compare:
             run.folder / "figures" / "compare",
             lambda theme: plots.convergence(curves, views, floor, labels=labels, theme=theme),
         )
-        report = Report(f"Samplers of {run.folder.name}", f"{self.n} samples with each.")
-        report.figure(pair[0], "Error against evaluations; the band is its floor.", dark=pair[1])
-        report.table(SCORE_COLUMNS, [floor_row(truth), *(score_row(score) for score in scores)])
+        report = Report(
+            f"Samplers of {run.folder.name}",
+            f"{truth.size} samples with each, against as many {_reference(truth)}.",
+        )
+        report.figure(
+            pair[0],
+            "Error against evaluations; the band is its floor, two standard deviations wide.",
+            dark=pair[1],
+        )
+        report.table(*score_table(truth, scores), rules=[1])
         return report.write(run.folder / "compare.html", f"Made by scoresde, seed {self.seed}.")
 
 
@@ -340,32 +362,33 @@ class Evaluate:
     def run(self) -> dict[str, dict[str, float]]:
         """Measure; print; write evaluation.json; return name -> value and floor."""
         device = pick_device(self.device)
+        check_counts(n=self.n, steps=self.steps)
         run = Run.open(self.folder, device)
         truth = self._truth(run, device)
-        n = min(self.n, len(truth.points))
         grid = log_snr(run.denoiser.sde, self.steps)
-        shape = (n, *truth.points.shape[1:])
+        shape = (truth.size, *truth.points.shape[1:])
         x = sample(run.denoiser, DDIM(), shape, grid, self.seed, device=device)
         x = x.to(truth.points)
-        results = {
-            name: _with_floor(metric, x, truth.points, n, self.seed)
-            for name, metric in METRICS.items()
-        }
+        results = {name: _with_floor(metric, x, truth) for name, metric in METRICS.items()}
         results |= _by_law(x, truth)
         print(
-            f"{n} samples (DDIM, {self.steps} evaluations) against {self.against or 'the truth'}"
+            f"{truth.size} samples (DDIM, {self.steps + 1} evaluations) against as many "
+            f"{self.against or _reference(truth)}; unbiased estimates may be negative"
         )
-        header = ["metric", "value", "floor (exact against exact)"]
-        print_table(header, [_line(name, entry) for name, entry in results.items()])
-        path = self.folder / "evaluation.json"
-        text = json.dumps(results, indent=2)
+        print_table(
+            ["metric", "value", "floor (true against true)"],
+            [_line(name, entry) for name, entry in results.items()],
+        )
+        suffix = f"-{self.against.stem}" if self.against else ""
+        path = self.folder / f"evaluation{suffix}.json"
+        text = json.dumps({"size": truth.size, **results}, indent=2)
         atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
         print(f"written: {path}")
         return results
 
     def _truth(self, run: Run, device: torch.device) -> Truth:
         if self.against is None:
-            return run.truth(2 * self.n, device)
+            return run.truth(self.n, device)
         points = load_points(self.against).to(device)
         dim = run.config.model.net.dim
         if points.shape[1] != dim:
@@ -376,19 +399,14 @@ class Evaluate:
         return Truth.of_points(points, self.n)
 
 
-def _with_floor(
-    metric: Callable[[Tensor, Tensor], Tensor], x: Tensor, points: Tensor, n: int, seed: int
-) -> dict[str, float]:
-    """The metric against a subset of the points, and between disjoint subsets of them."""
-    generator = torch.Generator().manual_seed(seed)
-    size, floors = min(n, len(points) // 2), []
-    for _ in range(5):
-        order = torch.randperm(len(points), generator=generator).to(points.device)
-        one, other = points[order[:size]], points[order[size : 2 * size]]
-        floors.append(metric(one, other))
-    stack = torch.stack(floors)
-    value = float(metric(x[:size], points[order[:size]]))
-    return {"value": value, "floor": float(stack.mean()), "floor_sd": float(stack.std())}
+def _reference(truth: Truth) -> str:
+    return "exact samples" if truth.law else f"of {len(truth.points)} held-out points"
+
+
+def _with_floor(metric: Metric, x: Tensor, truth: Truth) -> dict[str, float]:
+    limit = truth.floor_of(metric, repeats=5)
+    value = truth.distance(metric, x)
+    return {"value": value, "floor": float(limit.mean), "floor_sd": float(limit.sd)}
 
 
 def _by_law(x: Tensor, truth: Truth) -> dict[str, dict[str, float]]:
@@ -412,7 +430,7 @@ def _line(name: str, entry: Mapping[str, float]) -> list[str]:
     return [name, f"{entry['value']:.4g}", f"{entry['floor']:.4g} ± {entry['floor_sd']:.2g}"]
 
 
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+METRICS: dict[str, Metric] = {
     "sliced W2": sliced_wasserstein,
     "W1": lambda x, y: wasserstein(x, y, p=1),
     "W2": lambda x, y: wasserstein(x, y, p=2),

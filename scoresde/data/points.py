@@ -55,6 +55,9 @@ def _read(path: Path, key: str | None) -> Array:
 
 def _read_numpy(path: Path, key: str | None) -> Array:
     with path.open("rb") as file:
+        if path.suffix.lower() == ".npy" and file.read(6) != b"\x93NUMPY":
+            raise ValueError("expected an .npy file, got something else: is it text? name it .csv")
+        file.seek(0)
         arrays = np.load(file, allow_pickle=False)
         if isinstance(arrays, np.ndarray):
             return arrays

@@ -134,7 +134,12 @@ class TableSampler(Sampler):
     def table(self, sde: SDE, ts: Tensor) -> Table:
         """All rows on the grid ts (n + 1,)."""
         t, s = ts[:-1], ts[1:]
-        a, b, c = (torch.as_tensor(column).expand_as(t) for column in self.row(sde, t, s))
+        row = self.row(sde, t, s)
+        if len(row) != 3:
+            raise TypeError(
+                f"expected row() of {type(self).__name__} to give (a, b, c), got {row}"
+            )
+        a, b, c = (torch.as_tensor(column, dtype=t.dtype).expand_as(t) for column in row)
         return Table(t, s, a, b, c)
 
     def walk(
@@ -188,9 +193,14 @@ def check_grid(ts: Tensor, sde: SDE, increasing: bool = False) -> Tensor:
 
 
 def _finite(table: Table, sampler: Sampler) -> Table:
-    if not all(bool(torch.isfinite(v).all()) for v in (table.a, table.b, table.c)):
-        raise ValueError(
-            f"{type(sampler).__name__} has no finite row on this grid: a row cannot start at "
-            "t = 0, where sigma = 0; start at 1e-6, or use PFHeun() with an exact law"
-        )
+    for name, column in zip("abc", table.columns[2:], strict=True):
+        bad = (~torch.isfinite(column)).nonzero().flatten().tolist()
+        if bad:
+            t, s = float(table.t[bad[0]]), float(table.s[bad[0]])
+            raise ValueError(
+                f"expected finite rows, but {type(sampler).__name__} has no finite row from "
+                f"t = {t:.4g} to {s:.4g} ({name} is {float(column[bad[0]])}): a row cannot start at "
+                "t = 0, where sigma = 0 (start at 1e-6, or use PFHeun() with an exact law), and one "
+                "of a sampler without noise must be finite for s > t too"
+            )
     return table

@@ -17,15 +17,13 @@ import torch
 from torch import Tensor
 
 from ...comparison import (
-    SCORE_COLUMNS,
     Entry,
     Score,
     Truth,
     chain_entry,
-    floor_row,
     measure,
     print_table,
-    score_row,
+    score_table,
     view_entries,
 )
 from ...data import LAWS
@@ -177,7 +175,7 @@ class PointsDemo:
         from tqdm.auto import tqdm
 
         bar = tqdm(entries, desc=f"samplers, {name}", unit="sampler")
-        return [measure(denoiser, entry, truth, self.samples, self.seed) for entry in bar]
+        return [measure(denoiser, entry, truth, self.seed) for entry in bar]
 
     def _guide(
         self, model: Denoiser, law: GaussianMixture, classifiers: dict[str, ClassifierFit]
@@ -232,9 +230,7 @@ class PointsDemo:
         print("drawing figures", flush=True)
         fill(report, results, start)
         page = report.write(self.out / "report.html", f"Made by scoresde, seed {self.seed}.")
-        print_table(
-            SCORE_COLUMNS, [floor_row(results.truth), *(score_row(s) for s in results.scores)]
-        )
+        print_table(*score_table(results.truth, results.scores))
         print(f"\n{time.perf_counter() - start:.0f} s. The report: {page.resolve()}")
         return page
 

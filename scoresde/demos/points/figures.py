@@ -77,7 +77,7 @@ def convergence_of_network(
     model: Denoiser, truth: Truth, seed: int
 ) -> tuple[dict[str, tuple[list[float], list[float]]], dict[str, str]]:
     """Sliced W2 of the network's samples against evaluations; and the view of each curve."""
-    n, sde = len(truth.points), model.sde
+    sde = model.sde
     grid = partial(log_snr, sde)
     families: dict[str, list[Entry]] = {
         "chain β̃": [chain_entry(k) for k in (10, 20, 50, 100, 200)],
@@ -89,7 +89,7 @@ def convergence_of_network(
     }
     curves = {}
     for name, entries in families.items():
-        scores: list[Score] = [measure(model, entry, truth, n, seed) for entry in entries]
+        scores: list[Score] = [measure(model, entry, truth, seed) for entry in entries]
         curves[name] = (
             [float(score.evaluations) for score in scores],
             [score.sliced_w2 for score in scores],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ... import plots
-from ...comparison import SCORE_COLUMNS, floor_row, score_row
+from ...comparison import score_table
 from ...mixture import GaussianMixture
 from ...report import Report
 from ...training import ClassifierFit
@@ -85,24 +85,22 @@ def _table(report: Report, results: "Results") -> None:
     ordered = sorted(results.scores, key=lambda s: ("chain", "sde", "ode").index(s.entry.view))
     views = [s.entry.view for s in ordered]
     rules = [1, *(k + 1 for k in range(1, len(views)) if views[k] != views[k - 1])]
-    rows = [floor_row(results.truth), *(score_row(s) for s in ordered)]
-    report.table(SCORE_COLUMNS, rows, rules)
+    report.table(*score_table(results.truth, ordered), rules)
     report.section(
         "Does discrete training matter?",
         "Network B has seen only the thousand times of the chain; A any time. The same samplers, "
         "and with the exact score in place of a network, which tells the error of the walk from "
         "that of the learning.",
     )
-    groups = {"A": results.scores, "B": results.discrete, "exact score": results.exact}
     wanted = [(s.entry.label, s.evaluations) for s in results.discrete]
-    rows = [
-        [name, *score_row(s)]
-        for name, scores in groups.items()
-        for s in scores
-        if (s.entry.label, s.evaluations) in wanted
-    ]
-    breaks = [k for k in range(1, len(rows)) if rows[k][0] != rows[k - 1][0]]
-    report.table(["network", *SCORE_COLUMNS], rows, breaks)
+    same = [s for s in results.scores if (s.entry.label, s.evaluations) in wanted]
+    groups = {"A": same, "B": results.discrete, "exact score": results.exact}
+    columns, rows = score_table(results.truth, [s for scores in groups.values() for s in scores])
+    names = ["", *(name for name, scores in groups.items() for _ in scores)]
+    breaks = [k for k in range(1, len(names)) if names[k] != names[k - 1]]
+    report.table(
+        ["network", *columns], [[n, *r] for n, r in zip(names, rows, strict=True)], breaks
+    )
 
 
 def _learning(report: Report, results: "Results") -> None:
