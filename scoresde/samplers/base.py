@@ -199,8 +199,8 @@ def _finite(table: Table, sampler: Sampler) -> Table:
             t, s = float(table.t[bad[0]]), float(table.s[bad[0]])
             raise ValueError(
                 f"expected finite rows, but {type(sampler).__name__} has no finite row from "
-                f"t = {t:.4g} to {s:.4g} ({name} is {float(column[bad[0]])}): a row cannot start at "
-                "t = 0, where sigma = 0 (start at 1e-6, or use PFHeun() with an exact law), and one "
-                "of a sampler without noise must be finite for s > t too"
+                f"t = {t:.4g} to {s:.4g} ({name} is {float(column[bad[0]])}): a row cannot start "
+                "at t = 0, where sigma = 0 (start at 1e-6, or use PFHeun() with an exact law); of "
+                "a sampler without noise it must be finite for s > t too"
             )
     return table

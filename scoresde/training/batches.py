@@ -61,9 +61,8 @@ class _Drawn:
 
     def __call__(self, n: int, generator: torch.Generator) -> Batch:
         x, y = _pair(self.draw(n, generator))
-        x = x.to(self.like, non_blocking=True)
-        y = None if y is None else y.to(x.device, non_blocking=True)
-        return x if self.affine is None else self.affine(x), y
+        x = _scaled(x, self.affine, self.like)
+        return x, None if y is None else y.to(x.device, non_blocking=True)
 
 
 def source(
@@ -115,10 +114,16 @@ def _function(data: Data, batch: int) -> Callable[..., Any]:
 
 def _hold(x: Tensor, labels: Tensor | None, affine: Affine | None, like: Tensor) -> Held:
     _check(x)
-    x = x.to(like)
     y = None if labels is None else torch.as_tensor(labels)
     _check_labels(y, x)
-    return Held(x if affine is None else affine(x), None if y is None else y.to(x.device))
+    return Held(_scaled(x, affine, like), None if y is None else y.to(like.device))
+
+
+def _scaled(x: Tensor, affine: Affine | None, like: Tensor) -> Tensor:
+    """To the model's units, in the precision of the map, then to its dtype and device."""
+    if affine is not None:
+        x = affine(x.to(affine.mean, non_blocking=True))
+    return x.to(like, non_blocking=True)
 
 
 def _check(x: Tensor) -> None:

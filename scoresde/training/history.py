@@ -14,7 +14,7 @@ class History:
 
     Args:
         rows: those of the part of the run done before.
-        log: path of a CSV file, or None.
+        log: path of a CSV file, or None; its folder is made where it is missing.
         progress: whether to show a bar, or its title.
         steps: length of the run.
     """
@@ -23,6 +23,8 @@ class History:
         self, rows: list[Row], log: str | Path | None, progress: bool | str, steps: int
     ) -> None:
         self.rows, self.log, self.bar = list(rows), log, None
+        if log is not None:
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
         if rows:
             self._write("w", rows)  # drops what came after the checkpoint
         if progress:
