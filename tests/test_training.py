@@ -10,12 +10,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from scoresde.denoiser import Affine, EpsDenoiser, VDenoiser
-from scoresde.losses import ChainTimes, excess_loss, likelihood
+from scoresde.losses import ChainTimes, denoising_loss, excess_loss, likelihood
 from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP, Classifier
 from scoresde.sde import VPSDE, CosineVPSDE
 from scoresde.training import fit, fit_classifier, load
 from scoresde.training import loop as loops
+from scoresde.training.batches import source
 from scoresde.training.loop import Average, rate
 
 
@@ -224,6 +225,14 @@ class TestLearns:
             )
             mapped = small()
             mapped.affine = affine
+
+    def test_units_in_another_precision(self):
+        """Subtracting 1e6 in float64 keeps what float32 would round away."""
+        far = 1e6 + DATA
+        model = EpsDenoiser(MLP(2, width=8).float(), VPSDE(), Affine.fit(far))
+        assert torch.isfinite(weights(fit(model, far, **SHORT).denoiser)).all()
+        batches = source(far, None, 16, model.affine, torch.zeros(1).float())
+        torch.testing.assert_close(batches.x, model.affine(far).float(), rtol=1e-6, atol=1e-6)
 
     def test_no_step_waits_for_the_device(self, no_sync, monkeypatch):
         """Between two rows nothing is read: every step runs where reading is refused."""
@@ -436,3 +445,35 @@ class TestClassifier:
     def test_needs_labels(self):
         with pytest.raises(ValueError, match="expected labels"):
             fit_classifier(Classifier(2, 2), VPSDE(), DATA)
+
+
+@pytest.mark.gpu
+class TestGpu:
+    def test_agrees_with_the_cpu(self, float32):
+        """The same batches, times and noise: float32 weights within 1e-4 after 30 steps."""
+        x0, z, t = torch.randn(30, 64, 2), torch.randn(30, 64, 2), torch.rand(30, 64)
+        found = []
+        for device in ("cpu", "cuda"):
+            denoiser = small().to(device)
+            loop = loops.Loop(denoiser, 30, 1e-3, 0.9, 1.0, 0)
+            batches = zip(*(a.to(device) for a in (x0, t, z)), strict=True)
+            for _ in loop.run(lambda g, d=denoiser, b=batches: denoising_loss(d, *next(b)), 10):
+                pass
+            found.append(weights(loop.average.module).cpu())
+        torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+    def test_a_hundred_steps_without_a_sync(self, float32):
+        denoiser = small(classes=2, dropout=0.1).to("cuda")
+        labels = (DATA[:, 0] > 0).long()
+        step = loops.Loop.step
+
+        def guarded(self, loss):
+            torch.cuda.set_sync_debug_mode("error" if self.done else "default")
+            try:
+                return step(self, loss)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loops.Loop, "step", guarded)
+            fit(denoiser, DATA, labels=labels, label_dropout=0.1, steps=100, batch=64)

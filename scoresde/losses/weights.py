@@ -89,6 +89,10 @@ def min_snr(gamma: float = 5.0) -> Weight:
 
     References:
         Hang et al. 2023 (arXiv:2303.09556), eq. 8.
+
+    >>> from scoresde import VPSDE
+    >>> min_snr(5.0)(VPSDE(), torch.tensor([0.02, 0.5]))
+    tensor([0.0300, 1.0000])
     """
     return lambda sde, t: (gamma * x0_weight(sde, t)).clamp(max=1)
 

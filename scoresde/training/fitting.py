@@ -140,8 +140,13 @@ def fit(
         config: recipe of the denoiser for the checkpoint, see ``save``.
 
     Raises:
-        ValueError: if data, labels or settings cannot be; FloatingPointError: if the loss
-            diverges.
+        ValueError: if data, labels or settings cannot be.
+        FloatingPointError: if the loss diverges; the last checkpoint stays.
+
+    >>> from scoresde import VPSDE, EpsDenoiser, nets
+    >>> result = fit(EpsDenoiser(nets.MLP(2), VPSDE()), torch.randn(99, 2), steps=3, every=2)
+    >>> [row["step"] for row in result.history]
+    [2, 3]
     """
     check_counts(batch=batch, every=every, evaluate_every=evaluate_every)
     loop = Loop(denoiser, steps, lr, ema, clip, seed)
