@@ -103,9 +103,10 @@ class TestOneError:
         errors = denoising_errors(model, x0, t.expand(7), z)
         assert errors.shape == (7,)
         for time in (t, t.expand(7)):
-            loss = denoising_loss(model, x0, time, z, likelihood)
-            expected = (likelihood(model.sde, t) * errors).mean()
-            torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+            for weight in (simple, likelihood):
+                loss = denoising_loss(model, x0, time, z, weight)
+                expected = (weight(model.sde, t) * errors).mean()
+                torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
 
     def test_a_net_of_the_wrong_shape(self):
         model = EpsDenoiser(lambda x, t: x[:, :1], VPSDE())

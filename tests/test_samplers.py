@@ -31,6 +31,7 @@ from scoresde import (
     uniform,
 )
 from scoresde.denoiser import Affine, Denoiser
+from scoresde.guidance import Guided
 from scoresde.noise import block_size
 
 SDE = VPSDE()
@@ -50,6 +51,11 @@ FIXED = [
     PredictorCorrector(Ancestral(), Langevin(rule="song"), "cp"),
 ]
 seeded = lambda seed=0: torch.Generator().manual_seed(seed)
+
+
+def guided(law):
+    """Drawn to the first mode by the exact class posterior."""
+    return Guided(law, lambda x, t: law.posterior(x, t)[:, 0].log(), 1.5)
 
 
 def gaussian(mean, var, sde=SDE):
@@ -273,8 +279,9 @@ def test_last_step_of_a_network_to_zero_is_eulers():
 @pytest.mark.parametrize("sampler", FIXED, ids=str)
 def test_no_host_device_sync_in_the_loop(sampler, no_sync):
     x = torch.randn(5, 1)
-    with no_sync(x):
-        sampler(GM1, x, log_snr(SDE, 4))
+    for denoiser in (GM1, guided(GM1)):
+        with no_sync(x):
+            sampler(denoiser, x, log_snr(SDE, 4))
 
 
 def test_no_random_numbers_where_none_are_used():
@@ -441,14 +448,16 @@ def test_gpu_agrees_with_cpu_and_never_waits(sampler):
     law = GaussianMixture([0.6, 0.4], [[1.5], [-1.0]], [[[0.09]], [[0.25]]], SDE)
     x, z = torch.randn(256, 1).float(), torch.randn(60, 256, 1).float()
     ts = log_snr(SDE, 20)
-    on_cpu = sampler(law, x, ts, noise=lambda k, *a: z[k])
-    law, x, moved = law.to("cuda"), x.cuda(), z.cuda()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        out = sampler(law, x, ts, noise=lambda k, *a: moved[k])
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    torch.testing.assert_close(out.cpu(), on_cpu, rtol=1e-4, atol=1e-4)
+    moved = z.cuda()
+    for wrap in (lambda d: d, guided):
+        on_cpu = sampler(wrap(law.cpu()), x, ts, noise=lambda k, *a: z[k])
+        denoiser, start = wrap(law.to("cuda")), x.cuda()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            out = sampler(denoiser, start, ts, noise=lambda k, *a: moved[k])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        torch.testing.assert_close(out.cpu(), on_cpu, rtol=1e-4, atol=1e-4)
 
 
 def test_an_abstract_denoiser_needs_only_forward():

@@ -18,6 +18,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -35,6 +36,9 @@ def rate(k: int, steps: int) -> float:
     """Share of the learning rate in step k of 0..steps-1: linear warm-up, then a cosine to 0."""
     warm = min(1.0, (k + 1) / min(WARM_UP, max(1, steps // 10)))
     return warm * 0.5 * (1 + math.cos(math.pi * k / steps))
+
+
+_mixing = lru_cache(maxsize=1)(get_ema_multi_avg_fn)  # made anew only while the decay changes
 
 
 class Average:
@@ -56,7 +60,7 @@ class Average:
     def update(self) -> None:
         """One step towards the module's present weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        get_ema_multi_avg_fn(decay)(self.mine, self.theirs, None)
+        _mixing(decay)(self.mine, self.theirs, None)
         self.updates += 1
 
     def settled(self) -> nn.Module:
