@@ -65,7 +65,7 @@ def by_hand(data, steps):
     return steps / (time.perf_counter() - start)
 
 
-def main(rounds=7, steps=300):
+def main(rounds=41, steps=100):
     data = ring(VPSDE()).sample(100_000, generator=torch.Generator().manual_seed(0))
     data = data.float().to(DEVICE)
     library(data, 50), by_hand(data, 50)

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+from dataclasses import is_dataclass
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib
@@ -35,6 +37,13 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(skip)
+
+
+def pytest_make_parametrize_id(val):
+    """Name samplers and functions without their addresses: all workers must find the same tests."""
+    if is_dataclass(val) or callable(val):
+        return re.sub(r"<function |<locals>\.| at 0x[0-9a-f]+>", "", str(val))
+    return None
 
 
 @pytest.fixture(autouse=True)

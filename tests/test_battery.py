@@ -66,19 +66,19 @@ def test_every_law(name):
     check_denoiser(law, 1.5 * torch.randn(16, *law.event), rtol=1e-6)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler(sampler):
     check_sampler(sampler)
 
 
-@pytest.mark.parametrize("sde", [KarrasSDE(), VESDE(), SubVPSDE(), StraightPath()], ids=str)
-@pytest.mark.parametrize("sampler", [DDIM(), DDIM(1.0), Ancestral("beta"), PFHeun()], ids=str)
+@pytest.mark.parametrize("sde", [KarrasSDE(), VESDE(), SubVPSDE(), StraightPath()])
+@pytest.mark.parametrize("sampler", [DDIM(), DDIM(1.0), Ancestral("beta"), PFHeun()])
 def test_samplers_on_other_processes(sampler, sde):
     check_sampler(sampler, sde, slack=0.25)
 
 
 @pytest.mark.parametrize("shape", [(8,), (8, 3), (8, 4, 2), (8, 3, 4, 4)])
-@pytest.mark.parametrize("sampler", [Ancestral(), PFHeun(), PredictorCorrector(DDIM())], ids=str)
+@pytest.mark.parametrize("sampler", [Ancestral(), PFHeun(), PredictorCorrector(DDIM())])
 def test_any_event_shape(sampler, shape):
     """A sampler acts on each coordinate alike: reshaping the event changes nothing."""
     event = shape[1:] or (1,)

@@ -58,7 +58,6 @@ SNR, UNIFORM = (lambda n: log_snr(SDE, n)), uniform
         (PFRK4(), SNR),
         (PFRK4(), UNIFORM),
     ],
-    ids=str,
 )
 def test_order_on_a_gaussian(sampler, grid):
     steps = [40, 80, 160, 320] if sampler.order == 4 else [80, 160, 320, 640]
@@ -90,7 +89,6 @@ def quantile_map(x: np.ndarray, t0: float, t1: float) -> np.ndarray:
         (PFRK4(), UNIFORM),
         (PFRK4(), SNR),
     ],
-    ids=str,
 )
 def test_order_of_the_flow_on_a_mixture(sampler, grid):
     # A path next to the separatrix of the two modes is not asymptotic at these N; these are not.
@@ -129,7 +127,6 @@ def carried_law_error(sampler, n: int) -> float:
 @pytest.mark.parametrize(
     "sampler",
     [EulerMaruyama(), ReverseDiffusion(), Ancestral(), Ancestral("beta"), DDIM(0.5)],
-    ids=str,
 )
 def test_weak_order_of_stochastic_samplers_on_a_mixture(sampler):
     steps = [160, 320, 640]
@@ -149,7 +146,6 @@ def variance_error(sampler, n: int) -> float:
         (PFEuler(), -0.23556028500195414),
         (Ancestral("beta"), 0.849412),
     ],
-    ids=str,
 )
 def test_constants_by_richardson(sampler, constant):
     f = [variance_error(sampler, n) for n in (1000, 2000, 4000)]
@@ -163,7 +159,6 @@ def test_constants_by_richardson(sampler, constant):
         (Ancestral(), 4000, -0.1, 5e-2),
         pytest.param(Ancestral(), 16000, -0.1, 1e-2, marks=pytest.mark.slow),
     ],
-    ids=str,
 )
 def test_logarithms_on_a_uniform_grid(sampler, n, coefficient, rel):
     """The error carries coefficient * log(N)/N with coefficient -beta(0)/4 and -beta(0)."""

@@ -135,7 +135,7 @@ def test_optimal_variance_is_exact_for_gaussian_data(n):
     torch.testing.assert_close(covs[-1], cov, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("sde", [SDE, CosineVPSDE(), VESDE(), KarrasSDE()], ids=str)
+@pytest.mark.parametrize("sde", [SDE, CosineVPSDE(), VESDE(), KarrasSDE()])
 def test_ddim_is_ddpm_is_exponential_euler(sde):
     ts = log_snr(sde, 9)
     t, s = ts[:-1], ts[1:]
@@ -189,7 +189,7 @@ def test_continuous_limit_of_ddim_eta():
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.05)
 
 
-@pytest.mark.parametrize("predictor", [EulerMaruyama(), Ancestral(), DDIM(0.3)], ids=str)
+@pytest.mark.parametrize("predictor", [EulerMaruyama(), Ancestral(), DDIM(0.3)])
 def test_no_corrector_steps_is_the_predictor(predictor):
     x, ts = torch.randn(6, 1), log_snr(SDE, 7)
     walk = lambda s: s(GM1, x, ts, seeded())
@@ -232,7 +232,7 @@ def test_song_rule_of_step_is_the_papers():
         moments(sampler, gaussian(0.0, 1.0), ts)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(), PFHeun(), PFRK4(), PFEuler()], ids=str)
+@pytest.mark.parametrize("sampler", [DDIM(), PFHeun(), PFRK4(), PFEuler()])
 def test_encoding_inverts_sampling(sampler):
     """From data to noise and back: the error falls with the order."""
     x = torch.tensor([-1.5, -1.0, -0.5, 1.2, 1.5, 1.8])[:, None]
@@ -276,7 +276,7 @@ def test_last_step_of_a_network_to_zero_is_eulers():
         assert (at_zero.a, at_zero.b, at_zero.c) == (0.0, 1.0, 0.0)
 
 
-@pytest.mark.parametrize("sampler", FIXED, ids=str)
+@pytest.mark.parametrize("sampler", FIXED)
 def test_no_host_device_sync_in_the_loop(sampler, no_sync):
     x = torch.randn(5, 1)
     for denoiser in (GM1, guided(GM1)):
@@ -291,7 +291,7 @@ def test_no_random_numbers_where_none_are_used():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("sampler", [Ancestral(), PredictorCorrector(DDIM(0.5))], ids=str)
+@pytest.mark.parametrize("sampler", [Ancestral(), PredictorCorrector(DDIM(0.5))])
 @pytest.mark.parametrize(("dtype", "tol"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
 def test_samples_do_not_depend_on_the_chunks(sampler, dtype, tol):
     n = 2 * block_size((1,)) + 100
@@ -335,7 +335,7 @@ def test_endings():
     assert torch.equal(*same)
 
 
-@pytest.mark.parametrize("sampler", FIXED, ids=str)
+@pytest.mark.parametrize("sampler", FIXED)
 def test_float32_follows_float64(sampler):
     x, z = torch.randn(50, 1), torch.randn(60, 50, 1)
     source = lambda k, t, s, shape, device, dtype: z[k].to(dtype)
@@ -345,7 +345,7 @@ def test_float32_follows_float64(sampler):
     torch.testing.assert_close(out.double(), wide, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("sampler", [PFHeun(), Ancestral()], ids=str)
+@pytest.mark.parametrize("sampler", [PFHeun(), Ancestral()])
 def test_recorder(sampler):
     ts, recorder = log_snr(SDE, 30), Recorder([1.0, 0.3, 0.0])
     n = block_size((1,)) + 7
@@ -443,7 +443,7 @@ def test_errors(call, error, message):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("sampler", FIXED, ids=str)
+@pytest.mark.parametrize("sampler", FIXED)
 def test_gpu_agrees_with_cpu_and_never_waits(sampler):
     law = GaussianMixture([0.6, 0.4], [[1.5], [-1.0]], [[[0.09]], [[0.25]]], SDE)
     x, z = torch.randn(256, 1).float(), torch.randn(60, 256, 1).float()

@@ -10,7 +10,16 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from scoresde.denoiser import Affine, EpsDenoiser, VDenoiser
-from scoresde.losses import ChainTimes, denoising_loss, excess_loss, likelihood
+from scoresde.losses import (
+    ChainTimes,
+    LogNormalTimes,
+    LogSNRTimes,
+    denoising_loss,
+    excess_loss,
+    likelihood,
+    min_snr,
+    simple,
+)
 from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP, Classifier
 from scoresde.sde import VPSDE, CosineVPSDE
@@ -234,7 +243,11 @@ class TestLearns:
         batches = source(far, None, 16, model.affine, torch.zeros(1).float())
         torch.testing.assert_close(batches.x, model.affine(far).float(), rtol=1e-6, atol=1e-6)
 
-    def test_no_step_waits_for_the_device(self, no_sync, monkeypatch):
+    @pytest.mark.parametrize("weight", [simple, likelihood, min_snr()])
+    @pytest.mark.parametrize(
+        "times", [None, ChainTimes(), LogSNRTimes(VPSDE()), LogNormalTimes(VPSDE())]
+    )
+    def test_no_step_waits_for_the_device(self, no_sync, monkeypatch, times, weight):
         """Between two rows nothing is read: every step runs where reading is refused."""
         denoiser = small(classes=3, dropout=0.1)
         allowed = []
@@ -248,8 +261,10 @@ class TestLearns:
 
         monkeypatch.setattr(loops.Loop, "step", guarded)
         labels = torch.randint(3, (50,))
-        fit(denoiser, DATA, labels=labels, label_dropout=0.1, **SHORT)
+        kwargs = dict(labels=labels, label_dropout=0.1, times=times, weight=weight)
+        fit(denoiser, DATA, **kwargs, **SHORT)
         assert len(allowed) == 12
+        assert all(p.grad is None for p in denoiser.parameters())
 
 
 class TestLabels:
@@ -283,6 +298,7 @@ class TestData:
         "data",
         [
             DATA.numpy(),
+            np.broadcast_to(DATA.numpy(), (50, 2)),  # read-only
             DATA.float(),
             TensorDataset(DATA),
             DataLoader(TensorDataset(DATA), batch_size=16),

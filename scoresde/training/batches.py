@@ -83,8 +83,10 @@ def source(
     """
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         data, labels = _read(data, labels)
-    if isinstance(data, Tensor | np.ndarray):
-        return _hold(torch.as_tensor(data), labels, affine, like)
+    if isinstance(data, np.ndarray):
+        data = torch.tensor(data)  # a copy: the array may be read-only
+    if isinstance(data, Tensor):
+        return _hold(data, labels, affine, like)
     if labels is not None:
         raise ValueError("expected labels= only with data in memory: yield pairs (x0, y) instead")
     drawn = _Drawn(_function(data, batch), affine, like)

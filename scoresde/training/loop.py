@@ -132,6 +132,7 @@ class Loop:
                 )
             lr = self.lr * rate(self.done - 1, self.steps)
             yield {"step": self.done, "loss": mean, "lr": lr, "seconds": self.seconds}
+        self.optimizer.zero_grad()  # leaves no gradients behind
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on but the average's own weights."""
