@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_make_parametrize_id(val):
-    """Name samplers and functions without their addresses: all workers must find the same tests."""
+    """Name functions without their addresses: all workers must find the same tests."""
     if is_dataclass(val) or callable(val):
         return re.sub(r"<function |<locals>\.| at 0x[0-9a-f]+>", "", str(val))
     return None
