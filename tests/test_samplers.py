@@ -32,7 +32,7 @@ from scoresde import (
 )
 from scoresde.denoiser import Affine, Denoiser
 from scoresde.guidance import Guided
-from scoresde.noise import block_size
+from scoresde.noise import BlockNoise, block_size
 
 SDE = VPSDE()
 GM1 = GaussianMixture([0.6, 0.4], [[1.5], [-1.0]], [[[0.09]], [[0.25]]], SDE)
@@ -322,6 +322,16 @@ def test_affine_returns_the_users_units():
     net.affine = Affine(torch.tensor([1000.0]), torch.tensor([300.0]))
     draw = lambda d: sample(d, DDIM(), (50, 1), log_snr(SDE, 10), seed=0)
     torch.testing.assert_close(draw(net), 1000 + 300 * draw(plain))
+
+
+@pytest.mark.parametrize("sde", [SDE, KarrasSDE(), VESDE()])
+def test_a_run_starts_from_the_prior(sde):
+    """x_T is the seeded block noise times the prior's width, for the first time of the grid."""
+    law, recorder = gaussian(0.0, 1.0, sde), Recorder([sde.t_max])
+    sample(law, DDIM(), (50, 1), log_snr(sde, 3), seed=7, callback=recorder)
+    z = BlockNoise(7, 50, (1,)).draw(torch.device("cpu"), torch.float64)
+    width = {SDE: 1.0, KarrasSDE(): 80.0, VESDE(): (50.0**2 - 0.01**2) ** 0.5}[sde]
+    torch.testing.assert_close(recorder.x[0], width * z, rtol=1e-12, atol=0)
 
 
 def test_endings():

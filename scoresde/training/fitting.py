@@ -131,7 +131,8 @@ def fit(
         evaluate: called on the averaged denoiser, its values join the row; its time is not
             counted.
         evaluate_every: steps between evaluations, and between checkpoints.
-        law: the truth in the model's units, if known: the result compares the loss with it.
+        law: the truth in the model's units, if known: the result compares the loss with it (some
+            seconds more, for a law of very many components).
         log: path of a CSV file for the rows.
         progress: show a bar, with this title if it is a text.
         checkpoint: path of a file to continue from, which ``load`` reads too.
