@@ -1,17 +1,17 @@
 """The report of the demonstration: what each figure and each number says, in one sentence."""
 
+import copy
 import platform
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from ... import plots
 from ...comparison import score_table
-from ...mixture import GaussianMixture
 from ...report import Report
-from ...training import ClassifierFit
 from .figures import (
     convergence_of_network,
     exact_convergence,
@@ -20,6 +20,7 @@ from .figures import (
     paths,
     prior_mismatch,
 )
+from .guidance import guidance, show
 
 if TYPE_CHECKING:
     from . import Results
@@ -35,11 +36,13 @@ def fill(report: Report, results: "Results", start: float) -> None:
         results: what to show.
         start: when the demonstration began, by time.perf_counter.
     """
+    # Figures are drawn on the CPU; moving a module moves it for all, hence the copy.
+    results = replace(results, law=copy.deepcopy(results.law).cpu())
     _walks(report, results)
     _table(report, results)
     _learning(report, results)
     _convergence(report, results)
-    _guidance(report, results)
+    guidance(report, results)
     _ends(report, results, start)
 
 
@@ -47,8 +50,7 @@ def _walks(report: Report, results: "Results") -> None:
     options, law = results.options, results.law
     folder = options.out / "figures"
     walked = paths(results.a.denoiser, 700, options.seed, results.truth.points.device)
-    cpu = results.law.cpu() if results.law.means.is_cuda else law
-    gif = film(walked, cpu, folder / "three-walks.gif")
+    gif = film(walked, law, folder / "three-walks.gif")
     report.figure(
         gif,
         "One network, one x_T, three walks from noise to data: the Markov chain of DDPM, the "
@@ -57,10 +59,10 @@ def _walks(report: Report, results: "Results") -> None:
     )
     line = {name: (times, x[..., :1]) for name, (times, x) in walked.items()}
     pair = plots.save_themes(
-        folder / "x-t", lambda theme: plots.density_xt(first_axis(cpu), line, theme=theme)
+        folder / "x-t", lambda theme: plots.density_xt(first_axis(law), line, theme=theme)
     )
     report.section("The same walks against time")
-    _show(
+    show(
         report,
         pair,
         "First coordinate of the network's paths over the exact density: noisy paths "
@@ -115,7 +117,7 @@ def _learning(report: Report, results: "Results") -> None:
     )
     worst = {name: float(curve.excess.max()) for name, curve in by_time.items()}
     report.section("What was learned")
-    _show(
+    show(
         report,
         pair,
         "Loss of eps per dimension against time, above the least that any network can reach: "
@@ -134,7 +136,7 @@ def _learning(report: Report, results: "Results") -> None:
     reached = " and ".join(
         f"{_when(fit.seconds_to(key, limit))} by {name[0]}" for name, fit in fits.items()
     )
-    _show(
+    show(
         report,
         pair,
         "Sliced W2 of samples from fixed noise during training. The noise floor (mean plus two "
@@ -158,7 +160,7 @@ def _convergence(report: Report, results: "Results") -> None:
         ),
     )
     report.section("Error against evaluations")
-    _show(
+    show(
         report,
         pair,
         "Network A. Evaluations at which sliced W2 is first below its floor plus two standard "
@@ -171,7 +173,7 @@ def _convergence(report: Report, results: "Results") -> None:
         folder / "convergence-exact",
         lambda theme: plots.convergence(exact, kinds, labels=labels, theme=theme),
     )
-    _show(
+    show(
         report,
         pair,
         "The same without a network and without samples, on Gaussian data of the same mean and "
@@ -190,86 +192,8 @@ def _reached(curves: Mapping[str, tuple[list[float], list[float]]], limit: float
     return ", ".join(said)
 
 
-def _guidance(report: Report, results: "Results") -> None:
-    folder, g, law = results.options.out / "figures", results.guidance, results.law.cpu()
-    pair = plots.save_themes(
-        folder / "guidance", lambda theme: plots.guidance(g.samples, law, g.target, theme=theme)
-    )
-    report.section("Guidance to one mode")
-    _show(
-        report,
-        pair,
-        f"The gradient of a noise-trained classifier, added to the score, draws the samples to "
-        f"mode {g.target}.",
-    )
-    plain = next(iter(g.seconds.values()))
-    report.table(
-        [
-            "",
-            "share in the mode",
-            f"sliced W2 to its exact law (floor {g.floor[0]:.4f} ± {g.floor[1]:.4f})",
-            "time",
-        ],
-        [
-            [
-                name,
-                f"{100 * g.share[name]:.1f} %",
-                f"{g.sliced_w2[name]:.4f}",
-                f"{g.seconds[name] / plain:.2f} x",
-            ]
-            for name in g.samples
-        ],
-    )
-    report.text(
-        "At weight 1 guidance is Bayes' rule, and exact for an exact classifier; above it the "
-        "samples crowd in the mode and no longer follow its law."
-    )
-    times = next(iter(results.classifiers.values())).times
-    accuracy = {name: fit.accuracy for name, fit in results.classifiers.items()}
-    loss, least = _log_loss(law, results.classifiers, 0.5)
-    best = torch.tensor([_best_accuracy(law, float(t)) for t in times])
-    pair = plots.save_themes(
-        folder / "classifier",
-        lambda theme: plots.accuracy_by_time(
-            times, accuracy, best, classes=len(law.weights), theme=theme
-        ),
-    )
-    _show(
-        report,
-        pair,
-        "Why the classifier must see noise. On this law one trained on clean points alone can be "
-        "right nearly as often, but it is sure of itself where nobody can be: at t = 0.5 its log "
-        f"loss is {loss['trained on clean points']:.2f} nats, that of the other "
-        f"{loss['trained on noisy points']:.2f}, the least possible {least:.2f}. Guidance follows "
-        "the gradient of that log-probability, hence the panel \u201cclean classifier\u201d.",
-    )
-
-
-def _log_loss(
-    law: GaussianMixture, fits: Mapping[str, ClassifierFit], t: float
-) -> tuple[dict[str, float], float]:
-    """Cross entropy of each classifier at t, and that of the exact class posterior, in nats."""
-    time = torch.tensor(t, dtype=torch.float64)
-    x = law.sample(20_000, time, torch.Generator().manual_seed(0))
-    exact = law.posterior(x, time)
-    losses = {}
-    for name, fitted in fits.items():
-        weight = next(fitted.classifier.parameters())
-        with torch.no_grad():
-            logits = fitted.classifier(x.to(weight), time.to(weight)).cpu().double()
-        losses[name] = -float((exact * logits.log_softmax(1)).sum(1).mean())
-    return losses, -float((exact * exact.clamp(min=1e-300).log()).sum(1).mean())
-
-
-def _best_accuracy(law: GaussianMixture, t: float) -> float:
-    """Of the exact class posterior: E max_k p(k | x_t)."""
-    time = torch.tensor(t, dtype=torch.float64)
-    x = law.sample(20_000, time, torch.Generator().manual_seed(0))
-    return float(law.posterior(x, time).amax(1).mean())
-
-
 def _ends(report: Report, results: "Results", start: float) -> None:
-    law, sde = results.law.cpu(), results.law.sde
+    law, sde = results.law, results.law.sde
     eps = torch.tensor(sde.t_eps, dtype=torch.float64)
     mean, cov = law.marginal()
     second = float(cov.trace() + mean.square().sum())
@@ -295,7 +219,3 @@ def _ends(report: Report, results: "Results", start: float) -> None:
         f"{torch.get_num_threads()} threads). "
         "Times beside the samplers were taken once, on a machine that may have been busy."
     )
-
-
-def _show(report: Report, pair: plots.Pair, caption: str) -> None:
-    report.figure(pair[0], caption, dark=pair[1])
