@@ -14,6 +14,8 @@ from .denoiser import (
     X0Denoiser,
 )
 from .grids import karras, log_snr, quadratic, uniform
+from .guidance import ClassifierFree, Guided, classifier_log_prob
+from .losses import denoising_loss
 from .mixture import GaussianMixture
 from .samplers import (
     DDIM,
@@ -31,6 +33,7 @@ from .samplers import (
     sample,
 )
 from .sde import SDE, VESDE, VPSDE, CosineVPSDE, KarrasSDE, StraightPath, SubVPSDE
+from .training import fit, fit_classifier, load, load_weights, save
 
 __version__ = version("scoresde")
 
@@ -43,6 +46,7 @@ __all__ = [
     "Affine",
     "Ancestral",
     "ChainSDE",
+    "ClassifierFree",
     "CosineVPSDE",
     "DDPMChain",
     "Denoiser",
@@ -51,6 +55,7 @@ __all__ = [
     "EulerMaruyama",
     "GaussianMixture",
     "Given",
+    "Guided",
     "KarrasSDE",
     "Langevin",
     "PFEuler",
@@ -63,11 +68,18 @@ __all__ = [
     "SubVPSDE",
     "VDenoiser",
     "X0Denoiser",
+    "classifier_log_prob",
+    "denoising_loss",
+    "fit",
+    "fit_classifier",
     "fit_variance",
     "karras",
+    "load",
+    "load_weights",
     "log_snr",
     "moments",
     "quadratic",
     "sample",
+    "save",
     "uniform",
 ]
