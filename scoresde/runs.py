@@ -145,12 +145,17 @@ class Run:
         return cls(folder, from_json(RunConfig, text), load(folder / "model.pt", device))
 
     def write(self) -> None:
-        """Write config and model; held-out points are written by whoever splits them off."""
+        """Write config and model, and drop what was measured on an earlier model of this folder.
+
+        Held-out points are written by whoever splits them off.
+        """
         text = to_json(self.config)
         atomically(
             self.folder / "config.json", lambda part: part.write_text(text, encoding="utf-8")
         )
         save(self.folder / "model.pt", self.denoiser, self.config.model)
+        for old in (*self.folder.glob("compare.*"), *self.folder.glob("evaluation*.json")):
+            old.unlink()
 
     @property
     def law(self) -> Law | None:
@@ -239,13 +244,10 @@ def check_counts(**counts: int) -> None:
 
 
 def make_way(folder: Path, replace: bool) -> None:
-    """Make the folder of a new run; with ``replace``, rid it of an old one's measurements."""
-    if (folder / "config.json").exists():
-        if not replace:
-            raise ValueError(
-                f"expected a folder without a run, got {folder}: "
-                "choose another with --out, or say --replace"
-            )
-        for old in (*folder.glob("compare.*"), *folder.glob("evaluation*.json")):
-            old.unlink()
+    """Make the folder of a new run; refuse one that holds a run, unless it may be replaced."""
+    if (folder / "config.json").exists() and not replace:
+        raise ValueError(
+            f"expected a folder without a run, got {folder}: "
+            "choose another with --out, or say --replace"
+        )
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -163,6 +164,28 @@ def test_a_run_is_not_replaced_unless_asked(run, capsys):
     words = ["train", "--data", str(run.parent / "mine.csv"), "--out", str(run), "--steps", "5"]
     assert main(words) == 1 and "--replace" in capsys.readouterr().err
     assert (run / "model.pt").read_bytes() == before
+
+
+def test_replacing_drops_old_measurements_only_once_it_is_done(run, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(run, folder)
+    for name in ("compare.json", "evaluation-truth.json"):
+        (folder / name).write_text("{}")
+    before = (folder / "model.pt").read_bytes()
+    words = ["train", "--data", str(run.parent / "mine.csv"), "--out", str(folder), "--replace"]
+    words += ["--steps", "5", "--width", "8", "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr("scoresde.cli.train.fit", lambda *a, **k: _interrupt())
+        assert main(words) == 130
+    assert (folder / "model.pt").read_bytes() == before and (folder / "compare.json").exists()
+    assert main(words) == 0
+    assert (folder / "model.pt").read_bytes() != before
+    assert not (folder / "compare.json").exists()
+    assert not (folder / "evaluation-truth.json").exists()
+
+
+def _interrupt():
+    raise KeyboardInterrupt
 
 
 def test_both_sides_of_a_comparison_have_the_same_size():
