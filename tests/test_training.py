@@ -218,7 +218,11 @@ class TestLearns:
         assert excess_loss(result.denoiser, gauss(), ts).value[1:].mean() < 0.1
 
     def test_a_process_that_ends_before_one(self):
-        fit(EpsDenoiser(MLP(2, width=8), CosineVPSDE()), DATA, **SHORT)
+        """The default times stop at t_max, where alpha is still above zero."""
+        net, seen = MLP(2, width=8), []
+        net.register_forward_pre_hook(lambda module, args: seen.append(args[1].max()))
+        fit(EpsDenoiser(net, CosineVPSDE()), DATA, **SHORT)
+        assert 0.9 < max(seen) <= CosineVPSDE().t_max
 
     def test_the_user_s_units(self):
         """Data of mean 1000 and spread 300, mapped by the affine, train as their image does."""
