@@ -27,6 +27,7 @@ from .sde import SDE, like
 
 __all__ = [
     "Affine",
+    "Along",
     "Denoiser",
     "EDMDenoiser",
     "EpsDenoiser",
@@ -36,7 +37,12 @@ __all__ = [
     "Wrapper",
     "X0Denoiser",
     "like",
+    "onto",
 ]
+
+
+Along = Callable[[int, Tensor], Tensor]
+"""The answer of a denoiser at the k-th of some times: (k, x) -> u_k x + w_k x0_hat."""
 
 
 class Affine(nn.Module):
@@ -117,6 +123,8 @@ class Denoiser(nn.Module, ABC):
     sde: SDE
     regular: bool = False
     """Whether score and velocity are finite at t = 0 (those of a network are not)."""
+    inference: bool = True
+    """Whether samplers may call it in inference mode; not where it calls torch.autograd inside."""
     affine: Affine | None
     """The map to the user's units; ``sample`` applies it to what it returns."""
 
@@ -148,6 +156,25 @@ class Denoiser(nn.Module, ABC):
         f, g2 = (like(rate, x) for rate in self.sde.rates(t))
         return f * x - 0.5 * g2 * self.score(x, t, **cond)
 
+    def along(
+        self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
+    ) -> Along:
+        """The denoiser on a grid of times: (k, x) -> u_k x + w_k x0_hat(x, t_k).
+
+        What depends on time alone is computed here, once and in float64, where a subclass knows
+        how: a loop over the grid then costs what the network costs.
+
+        Args:
+            ts: times (R,), float64 on the CPU.
+            x: any state of the batch, for its shape, dtype and device.
+            u: factors of x, (R,) like ts; 0 if not given.
+            w: factors of x0_hat, (R,); 1 if not given.
+            cond: conditions, for all of the grid.
+        """
+        times = onto(ts, x)
+        us, ws = _factors(ts, u, w)
+        return lambda k, x: _mix(x, us[k], self(x, times[k], **cond), ws[k])
+
     def part(self, index: slice) -> "Denoiser":
         """The same denoiser for these samples of a batch: their conditions are cut out."""
         return self
@@ -160,7 +187,11 @@ class Denoiser(nn.Module, ABC):
 
 
 class _Network(Denoiser):
-    """A denoiser read off a network ``net(x, t, **cond)``."""
+    """A denoiser read off a network: x0_hat = skip x + out F, F = net(scale x, time, **cond).
+
+    A subclass is the pair (skip, out); F is what the network predicts, and where that is eps, say,
+    ``eps`` is F itself.
+    """
 
     def __init__(self, net: nn.Module, sde: SDE, affine: Affine | None = None) -> None:
         """Keep the network, the process and the units.
@@ -173,17 +204,51 @@ class _Network(Denoiser):
         super().__init__(sde, affine)
         self.net = net
 
+    @abstractmethod
+    def mix(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(skip, out) at times of any shape."""
+
+    def inputs(self, t: Tensor) -> tuple[Tensor | None, Tensor]:
+        """(scale, time): what the network is called with; no scale is 1."""
+        return None, t
+
+    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """Skip x + out F."""
+        skip, out = (like(c, x) for c in self.mix(t))
+        return skip * x + out * self._own(x, t, **cond)
+
+    def along(
+        self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
+    ) -> Along:
+        """(u + w skip) x + w out F: a network of eps gives its output where eps is asked."""
+        if type(self).forward is not _Network.forward:
+            return super().along(ts, x, u, w, **cond)  # a subclass with an answer of its own
+        skip, out = self.mix(ts)
+        w = torch.ones_like(ts) if w is None else w
+        us, ws = _factors(ts, w * skip if u is None else u + w * skip, w * out)
+        scale, time = self.inputs(ts)
+        scales = None if scale is None else scale.tolist()
+        times = onto(time, x)
+
+        def evaluate(k: int, x: Tensor) -> Tensor:
+            own = self.net(x if scales is None else x * scales[k], times[k], **cond)
+            return _mix(x, us[k], own, ws[k])
+
+        return evaluate
+
     def _own(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        out: Tensor = self.net(x, t, **cond)
+        scale, time = self.inputs(t)
+        out: Tensor = self.net(x if scale is None else like(scale, x) * x, time, **cond)
         return out
 
 
 class EpsDenoiser(_Network):
     """A network that predicts eps: x0_hat = (x - sigma eps)/alpha (Ho et al. 2020, eq. 15)."""
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """(x - sigma eps)/alpha."""
-        return (x - self._sigma(x, t) * self._own(x, t, **cond)) / self._alpha(x, t)
+    def mix(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """1/alpha and -sigma/alpha."""
+        alpha = self.sde.alpha(t)
+        return 1 / alpha, -self.sde.sigma(t) / alpha
 
     def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """The network's own output."""
@@ -193,18 +258,19 @@ class EpsDenoiser(_Network):
 class X0Denoiser(_Network):
     """A network that predicts x0 itself."""
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """The network's own output."""
-        return self._own(x, t, **cond)
+    def mix(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """0 and 1."""
+        return torch.zeros_like(t), torch.ones_like(t)
 
 
 class VDenoiser(_Network):
     """A network that predicts v: x0_hat = (alpha x - sigma v)/(alpha^2 + sigma^2)."""
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """(alpha x - sigma v)/(alpha^2 + sigma^2), for any process."""
-        alpha, sigma = self._alpha(x, t), self._sigma(x, t)
-        return (alpha * x - sigma * self._own(x, t, **cond)) / (alpha**2 + sigma**2)
+    def mix(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha and -sigma over alpha^2 + sigma^2, for any process."""
+        alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
+        total = alpha**2 + self.sde.sigma2(t)
+        return alpha / total, -sigma / total
 
     def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """(sigma x + alpha v)/(alpha^2 + sigma^2): regular at t = 0."""
@@ -219,9 +285,10 @@ class VDenoiser(_Network):
 class ScoreDenoiser(_Network):
     """A network that predicts the score: x0_hat = (x + sigma^2 score)/alpha."""
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """(x + sigma^2 score)/alpha."""
-        return (x + like(self.sde.sigma2(t), x) * self.score(x, t, **cond)) / self._alpha(x, t)
+    def mix(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """1/alpha and sigma^2/alpha."""
+        alpha = self.sde.alpha(t)
+        return 1 / alpha, self.sde.sigma2(t) / alpha
 
     def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """-sigma score."""
@@ -259,15 +326,17 @@ class EDMDenoiser(_Network):
             raise ValueError(f"expected sigma_data > 0, got {sigma_data}")
         self.sigma_data = sigma_data
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """c_skip y + c_out F(c_in y, c_noise)."""
-        d, y = self.sigma_data, x / self._alpha(x, t)
-        s = (-self.sde.lam(t)).exp()
-        c_noise = -0.25 * self.sde.lam(t)
-        s = like(s, x)
+    def mix(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """c_skip/alpha and c_out."""
+        d, s = self.sigma_data, (-self.sde.lam(t)).exp()
         total = s**2 + d**2
-        f = self._own(y / total.sqrt(), c_noise, **cond)
-        return d**2 / total * y + s * d / total.sqrt() * f
+        return d**2 / total / self.sde.alpha(t), s * d / total.sqrt()
+
+    def inputs(self, t: Tensor) -> tuple[Tensor | None, Tensor]:
+        """c_in/alpha and c_noise."""
+        lam = self.sde.lam(t)
+        c_in = ((-2 * lam).exp() + self.sigma_data**2).rsqrt()
+        return c_in / self.sde.alpha(t), -0.25 * lam
 
 
 class Wrapper(Denoiser):
@@ -278,6 +347,7 @@ class Wrapper(Denoiser):
         super().__init__(denoiser.sde, denoiser.affine)
         self.denoiser = denoiser
         self.regular = denoiser.regular
+        self.inference = denoiser.inference
 
     def part(self, index: slice) -> Denoiser:
         """The same wrapper around that part; override it if the wrapper holds conditions too."""
@@ -323,6 +393,13 @@ class Given(Wrapper):
         """Velocity under the bound conditions."""
         return self._ask(self.denoiser.velocity, x, t, cond)
 
+    def along(
+        self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
+    ) -> Along:
+        """Along the grid under the bound conditions."""
+        bound = {name: _spread(value, x) for name, value in self.cond.items()}
+        return self.denoiser.along(ts, x, u, w, **bound | cond)
+
     def part(self, index: slice) -> "Given":
         """Bind these samples' conditions."""
         cond = {name: _cut(value, index) for name, value in self.cond.items()}
@@ -333,6 +410,25 @@ class Given(Wrapper):
     ) -> Tensor:
         bound = {name: _spread(value, x) for name, value in self.cond.items()}
         return function(x, t, **bound | cond)  # as functools.partial does
+
+
+def _factors(ts: Tensor, u: Tensor | None, w: Tensor | None) -> tuple[list[float], list[float]]:
+    """Plain numbers; what is 0 or 1 but for rounding is 0 or 1."""
+    u = torch.zeros_like(ts) if u is None else u.where(u.abs() > 1e-14, 0.0)
+    w = torch.ones_like(ts) if w is None else w.where((w - 1).abs() > 1e-14, 1.0)
+    return u.tolist(), w.tolist()
+
+
+def _mix(x: Tensor, u: float, y: Tensor, w: float) -> Tensor:
+    """U x + w y; y itself where that is meant."""
+    if u == 0 and w == 1:
+        return y
+    return torch.mul(x, u).add_(y, alpha=w)
+
+
+def onto(ts: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+    """Times (R,) as R tensors () of the dtype and on the device of x: one copy, no waiting."""
+    return ts.to(x.dtype).to(x.device, non_blocking=True).unbind()
 
 
 def _cut(value: object, index: slice) -> object:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoiser import Denoiser, Given, Wrapper, _spread, like
+from .denoiser import Along, Denoiser, Given, Wrapper, _spread, like, onto
 
 __all__ = ["ClassifierFree", "ClassifierLogProb", "Guided", "LogH", "classifier_log_prob"]
 
@@ -63,6 +63,15 @@ class Guided(Wrapper):
         gain = like(self.sde.sigma2(t) / self.sde.alpha(t), x)
         x0_hat: Tensor = self.denoiser(x, t, **cond)
         return x0_hat + gain * self.pull(x, t)
+
+    def along(
+        self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
+    ) -> Along:
+        """U x + w (x0_hat + sigma^2/alpha pull), with the gains of all times at hand."""
+        evaluate, times = self.denoiser.along(ts, x, u, w, **cond), onto(ts, x)
+        gain = self.sde.sigma2(ts) / self.sde.alpha(ts)
+        gains = (gain if w is None else w * gain).tolist()
+        return lambda k, x: evaluate(k, x).add(self.pull(x, times[k]), alpha=gains[k])
 
     def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """Eps - sigma pull."""

@@ -241,6 +241,11 @@ class VPSDE(VariancePreserving):
         """-B(t)/2 with B = beta_min t + (beta_max - beta_min) t^2/2."""
         return -0.5 * t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t)
 
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """-beta/2 and beta, without a derivative."""
+        beta = self.beta_min + (self.beta_max - self.beta_min) * t
+        return -0.5 * beta, beta
+
     def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
         """Closed form: B = log(1 + e^{-log_snr}), and t is the root of a quadratic."""
         big_b = torch.nn.functional.softplus(-log_snr, threshold=40.0)

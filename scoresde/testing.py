@@ -143,14 +143,16 @@ def fitted_order(steps: list[int], errors: list[float]) -> float:
 
 
 def _check_order(sampler: Sampler, law: GaussianMixture, slack: float) -> None:
-    steps = [40, 80, 160, 320] if sampler.order > 2 else [80, 160, 320, 640]
+    stated = sampler.convergence
+    steps = [40, 80, 160, 320] if stated > 2 else [80, 160, 320, 640]
     errors = [law_error(sampler, law, log_snr(law.sde, n)) for n in steps]
     if max(errors) < 1e-12:
         return  # exact on this law
     order = fitted_order(steps, errors)
-    faster = isinstance(sampler, PredictorCorrector)  # its two biases may cancel for a while
-    assert order >= sampler.order - slack and (faster or order <= sampler.order + slack), (
-        f"{sampler}: stated order {sampler.order}, measured {order:.3f} from errors {errors}"
+    # Two biases may cancel for a while, and on a log-SNR grid methods of odd order gain one.
+    faster = isinstance(sampler, PredictorCorrector) or stated > 2
+    assert order >= stated - slack and (faster or order <= stated + slack), (
+        f"{sampler}: stated order {stated}, measured {order:.3f} from errors {errors}"
     )
 
 
@@ -178,7 +180,8 @@ def _check_walk(sampler: Sampler, law: GaussianMixture) -> None:
     assert torch.equal(again, out), "the same seed gives the same samples"
     if isinstance(sampler, TableSampler):
         rows = len(sampler.table(law.sde, ts).t)
-        assert counting.calls == rows == len(calls) - 1, f"one evaluation a row: {counting.calls}"
+        assert counting.calls == rows, f"one evaluation a row: {counting.calls} for {rows} rows"
+        assert len(calls) - 1 == -(-rows // sampler.stages), "the callback sees every step"
     assert calls[0] == (0, float(ts[0])) and calls[-1][1] == float(ts[-1]), "both ends are shown"
     if sampler.noise:
         fresh = not torch.equal(sampler(_Counting(law), x, ts), out)

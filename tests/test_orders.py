@@ -114,7 +114,7 @@ def carried_law_error(sampler, n: int) -> float:
     tests = lambda y: np.stack([y, y * y, np.cos(2 * y)], -1)
     u = tests(x.numpy())
     for row, t in reversed(list(zip(table.rows(), table.t, strict=True))):
-        mean = (row.a * x + row.b * GM1(x[:, None], t)[:, 0]).numpy()
+        mean = (row.a * x + row.b[0] * GM1(x[:, None], t)[:, 0]).numpy()
         spline = CubicSpline(x.numpy(), u)
         arrive = (mean[:, None] + row.c * nodes).clip(-9, 9)
         u = np.einsum("xzk,z->xk", spline(arrive), weights)

@@ -1,17 +1,22 @@
 r"""The base of all samplers: a walk along a time grid, and the table of numbers that most are.
 
-A step goes from t to s. A sampler that calls the denoiser once a step is three numbers a row,
+A step goes from t to s. Every method on a fixed grid here, of one step or several, of one stage or
+several, with a corrector or none, is a table of numbers: one row for each call of the denoiser,
 
-    x_s = a x_t + b x0_hat(x_t, t) + c z,        z ~ N(0, I),
+    h_k = u x + w x0_hat(x, t),                     what the row remembers
+    x  <- a x + sum_j b_j h_{k-j} + c z,            z ~ N(0, I),
 
-with (a, b, c) functions of the grid alone. They are computed once, in float64, for the whole grid,
-before the first step; the loop itself evaluates no schedule and never waits for the device.
+with (a, b, c, u, w) functions of the grid alone. They are computed once, in float64, for the whole
+grid, before the first step; the loop itself evaluates no schedule, allocates nothing but what the
+network does, and never waits for the device.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,34 +25,51 @@ from ..denoiser import Denoiser
 from ..noise import GeneratorNoise, Noise
 from ..sde import SDE
 
-__all__ = ["Callback", "Row", "Sampler", "Table", "TableSampler", "check_grid"]
+__all__ = [
+    "Callback",
+    "Row",
+    "Sampler",
+    "Table",
+    "TableSampler",
+    "check_grid",
+    "check_table",
+    "quiet",
+]
 
 Callback = Callable[[int, float, Tensor, Tensor], None]
-"""``callback(k, t, x, x0_hat)``: called before row k with the state at t and the denoiser's
-answer, and once more after the last row with the state at the end of the grid and the last answer.
-Neither tensor is written to afterwards, so they may be kept."""
+"""``callback(k, t, x, x0_hat)``: called before step k with the state at t and the denoiser's
+answer, and once more after the last step with the state at the end of the grid and the last
+answer. Neither is written to afterwards, so they may be kept; for gradients, take their clones."""
 
 
 class Row(NamedTuple):
-    """One row of a ``Table``, as plain numbers."""
+    """One row of a ``Table``, as plain numbers; b is the tuple of its factors, newest first."""
 
     t: float
     s: float
     a: float
-    b: float
+    b: tuple[float, ...]
     c: float
+    u: float
+    w: float
+
+    def x0_hat(self, x: Tensor, h: Tensor) -> Tensor:
+        """The denoiser's answer that belongs to h = u x + w x0_hat."""
+        return h if not self.u and self.w == 1 else (h - self.u * x) / self.w
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a sampler on a grid: x <- a x + b x0_hat(x, t) + c z, float64 (R,) on the CPU.
+    """The rows of a sampler on a grid, float64 on the CPU; see the head of this module.
 
     Attributes:
-        t: where each row evaluates the denoiser.
-        s: where it leads (s = t for a corrector).
-        a: factor of x.
-        b: factor of x0_hat.
-        c: standard deviation of the fresh noise, in the units of x.
+        t: where each row evaluates the denoiser, (R,).
+        s: where it leads (s = t for a corrector), (R,).
+        a: factor of x, (R,).
+        b: factors of what this row and those before it remember, newest first, (R, K).
+        c: standard deviation of the fresh noise, in the units of x, (R,).
+        u: factor of x in what the row remembers, (R,).
+        w: factor of x0_hat in it, (R,). u = 0 and w = 1 remember x0_hat itself.
     """
 
     t: Tensor
@@ -55,26 +77,45 @@ class Table:
     a: Tensor
     b: Tensor
     c: Tensor
+    u: Tensor
+    w: Tensor
+
+    @classmethod
+    def one_step(cls, t: Tensor, s: Tensor, a: Tensor, b: Tensor, c: Tensor) -> "Table":
+        """Rows x <- a x + b x0_hat + c z, all columns (R,)."""
+        return cls(t, s, a, b[:, None], c, torch.zeros_like(t), torch.ones_like(t))
 
     @property
-    def columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """(t, s, a, b, c)."""
-        return self.t, self.s, self.a, self.b, self.c
+    def columns(self) -> tuple[Tensor, ...]:
+        """(t, s, a, b, c, u, w)."""
+        return self.t, self.s, self.a, self.b, self.c, self.u, self.w
 
     def rows(self) -> list[Row]:
         """The table as plain numbers: a loop over them asks nothing of any device."""
-        return [Row(*row) for row in zip(*(v.tolist() for v in self.columns), strict=True)]
+        t, s, a, b, c, u, w = (column.tolist() for column in self.columns)
+        return list(map(Row, t, s, a, map(tuple, b), c, u, w))
 
 
 class Sampler(ABC):
     """A frozen set of hyper-parameters that walks a grid of times with any denoiser.
 
-    Class attribute ``order``: the order of convergence of the law of the samples (weak order) in
-    the step size, with the exact denoiser. ``noise``: whether fresh noise is drawn; those that
-    draw none also walk an increasing grid, from data to noise.
+    Attribute ``order``: the order of the method, and of convergence unless ``convergence`` says
+    otherwise. ``noise``: whether fresh noise is drawn; those that draw none also walk an
+    increasing grid, from data to noise.
     """
 
-    order: ClassVar[int]
+    @property
+    @abstractmethod
+    def order(self) -> int:
+        """The order of the method."""
+
+    @property
+    def convergence(self) -> int:
+        """Order in the step size in which the law of the samples converges (weak order).
+
+        With the exact denoiser; of a method without noise the samples converge so themselves.
+        """
+        return self.order
 
     @property
     @abstractmethod
@@ -109,8 +150,9 @@ class Sampler(ABC):
                 "sde.prior(ts[0]).sample(shape)"
             )
         ts = check_grid(ts, denoiser.sde, increasing=not self.noise)
-        with torch.no_grad():
-            return self.walk(denoiser, x, ts, noise or GeneratorNoise(generator), callback)
+        with quiet(denoiser):
+            x = self.walk(denoiser, x, ts, noise or GeneratorNoise(generator), callback)
+        return x.clone()  # a tensor that may take part in gradients again
 
     @property
     def linear(self) -> bool:
@@ -125,11 +167,20 @@ class Sampler(ABC):
 
 
 class TableSampler(Sampler):
-    """A sampler of one evaluation a row; subclasses define ``row``."""
+    """A sampler that is a table; one that remembers nothing defines ``row`` alone."""
 
-    @abstractmethod
+    @property
+    def stages(self) -> int:
+        """Rows of one step; the callback sees the first, whose state is that of the grid."""
+        return 1
+
+    def tabular(self, denoiser: Denoiser, ts: Tensor) -> bool:
+        """Whether the walk along this grid is the table's."""
+        return True
+
     def row(self, sde: SDE, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(a, b, c) of the steps from t to s, float64 (n,) each."""
+        """(a, b, c) of the one-step rows from t to s, float64 (n,) each."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither row() nor table()")
 
     def table(self, sde: SDE, ts: Tensor) -> Table:
         """All rows on the grid ts (n + 1,)."""
@@ -140,28 +191,52 @@ class TableSampler(Sampler):
                 f"expected row() of {type(self).__name__} to give (a, b, c), got {row}"
             )
         a, b, c = (torch.as_tensor(column, dtype=t.dtype).expand_as(t) for column in row)
-        return Table(t, s, a, b, c)
+        return Table.one_step(t, s, a, b, c)
 
     def walk(
         self, denoiser: Denoiser, x: Tensor, ts: Tensor, noise: Noise, callback: Callback | None
     ) -> Tensor:
-        """x <- a x + b x0_hat + c z, row by row."""
-        table = _finite(self.table(denoiser.sde, ts), self)
-        times = table.t.to(x.dtype).to(x.device, non_blocking=True).unbind()
+        """The rows, one after the other, written into one copy of x."""
+        table = check_table(self.table(denoiser.sde, ts), self)
+        remember = denoiser.along(table.t, x, table.u, table.w)
+        x, past = x.clone(), deque[Tensor](maxlen=table.b.shape[1])
         for k, row in enumerate(table.rows()):
-            x0_hat = denoiser(x, times[k])
-            if callback is not None:
-                callback(k, row.t, x, x0_hat)
+            h = remember(k, x)
+            if h.data_ptr() == x.data_ptr():  # of a network that returns its input
+                h = h.clone()
+            if callback is not None and k % self.stages == 0:
+                x0_hat = row.x0_hat(x, h)
+                callback(k // self.stages, row.t, x.clone(), x0_hat)
+            past.appendleft(h)
             z = noise(k, row.t, row.s, x.shape, x.device, x.dtype) if row.c else None
-            x = self.apply(x, x0_hat, row, z)
+            self.apply(x, past, row, z)
         if callback is not None:
-            callback(len(times), row.s, x, x0_hat)
+            callback(k // self.stages + 1, row.s, x.clone(), x0_hat)
         return x
 
-    def apply(self, x: Tensor, x0_hat: Tensor, row: Row, z: Tensor | None) -> Tensor:
-        """a x + b x0_hat + c z, into a new tensor."""
-        x = (x * row.a).add_(x0_hat, alpha=row.b)
-        return x if z is None else x.add_(z, alpha=row.c)
+    def apply(self, x: Tensor, past: Sequence[Tensor], row: Row, z: Tensor | None) -> None:
+        """x <- a x + sum_j b_j past_j + c z, in place."""
+        x.mul_(row.a)
+        for b, h in zip(row.b, past, strict=False):
+            if b:
+                x.add_(h, alpha=b)
+        if z is not None:
+            x.add_(z, alpha=row.c)
+
+
+@contextmanager
+def quiet(denoiser: Denoiser) -> Iterator[None]:
+    """No gradients: inference mode, or no_grad for a denoiser that calls torch.autograd inside."""
+    try:
+        with torch.no_grad(), torch.inference_mode(denoiser.inference):
+            yield
+    except RuntimeError as error:
+        if denoiser.inference and "inference" in str(error).lower():
+            error.add_note(
+                "samplers run in inference mode; if the denoiser or its guidance calls "
+                "torch.autograd, set denoiser.inference = False (torch.func needs nothing)"
+            )
+        raise
 
 
 def check_grid(ts: Tensor, sde: SDE, increasing: bool = False) -> Tensor:
@@ -192,15 +267,45 @@ def check_grid(ts: Tensor, sde: SDE, increasing: bool = False) -> Tensor:
     return ts
 
 
-def _finite(table: Table, sampler: Sampler) -> Table:
-    for name, column in zip("abc", table.columns[2:], strict=True):
-        bad = (~torch.isfinite(column)).nonzero().flatten().tolist()
+def check_table(table: Table, sampler: Sampler) -> Table:
+    """The table, or one clear error that names the row which is not finite."""
+    for name, column in zip("abcuw", table.columns[2:], strict=True):
+        bad = (
+            (~torch.isfinite(column)).reshape(len(column), -1).any(1).nonzero().flatten().tolist()
+        )
         if bad:
             t, s = float(table.t[bad[0]]), float(table.s[bad[0]])
             raise ValueError(
                 f"expected finite rows, but {type(sampler).__name__} has no finite row from "
-                f"t = {t:.4g} to {s:.4g} ({name} is {float(column[bad[0]])}): a row cannot start "
-                "at t = 0, where sigma = 0 (start at 1e-6, or use PFHeun() with an exact law); of "
-                "a sampler without noise it must be finite for s > t too"
+                f"t = {t:.4g} to {s:.4g} ({name} is {column[bad[0]].tolist()}): a row cannot "
+                "start at t = 0, where sigma = 0 (start at 1e-6, or use PFHeun() with an exact "
+                "law); of a sampler without noise it must be finite for s > t too"
             )
     return table
+
+
+def to_zero(table: Table | None, ts: Tensor) -> Table:
+    """Rows with one more, to t = 0, where exponential solvers return x0_hat itself."""
+    t, zero, one = ts[-2:-1], ts.new_zeros(1), ts.new_ones(1)
+    last = Table.one_step(t, zero, zero, one, zero)
+    if table is None:
+        return last
+    columns = [t, zero, zero, widen(last.b, table.b.shape[1]), zero, zero, one]
+    return Table(*(torch.cat(pair) for pair in zip(table.columns, columns, strict=True)))
+
+
+def widen(b: Tensor, columns: int) -> Tensor:
+    """Factors (R, K) of a longer memory, by zeros."""
+    return torch.nn.functional.pad(b, (0, columns - b.shape[1]))
+
+
+def among(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Refuse a value that does not exist."""
+    if value not in choices:
+        raise ValueError(f"expected {name} among {choices}, got {value!r}")
+
+
+def not_negative(name: str, value: float) -> None:
+    """Refuse a negative amount of noise."""
+    if not value >= 0:
+        raise ValueError(f"expected {name} >= 0, got {value}: 0 is the probability-flow ODE")

@@ -10,6 +10,7 @@ References:
     Song et al. 2021 (arXiv:2011.13456), sec. 4.2 and algorithms 4 and 5.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -58,7 +59,7 @@ class Langevin:
 
     def song(self, x: Tensor, x0_hat: Tensor, row: Row, z: Tensor) -> Tensor:
         """One step by the rule "song", with alpha and sigma read off the row of "sigma"."""
-        alpha, sigma = row.b / (2 * self.r**2), row.c / (2 * self.r)
+        alpha, sigma = row.b[0] / (2 * self.r**2), row.c / (2 * self.r)
         push = alpha * x0_hat - x  # sigma^2 score
         ratio = self.r * sigma * _mean_norm(z) / _mean_norm(push)
         return x + 2 * ratio**2 * push + 2 * sigma * ratio * z
@@ -103,19 +104,21 @@ class PredictorCorrector(TableSampler):
         """The predictor's rows and, at each time, the corrector's."""
         predict = self.predictor.table(sde, ts)
         at = predict.s if self.sequence == "pc" else predict.t
-        correct = Table(at, at, *self.corrector.row(sde, at))
+        correct = Table.one_step(at, at, *self.corrector.row(sde, at))
         columns = []
         for p, c in zip(predict.columns, correct.columns, strict=True):
-            p, c = p[:, None], c[:, None].expand(-1, self.corrector.steps)
-            columns.append(torch.cat([p, c] if self.sequence == "pc" else [c, p], 1).flatten())
+            p, c = p[:, None], c[:, None].repeat(1, self.corrector.steps, *[1] * (c.ndim - 1))
+            both = [p, c] if self.sequence == "pc" else [c, p]
+            columns.append(torch.cat(both, 1).flatten(0, 1))
         above = columns[0] > 0  # there is no noise to correct at t = 0
         return Table(*(column[above] for column in columns))
 
-    def apply(self, x: Tensor, x0_hat: Tensor, row: Row, z: Tensor | None) -> Tensor:
+    def apply(self, x: Tensor, past: Sequence[Tensor], row: Row, z: Tensor | None) -> None:
         """The row, but for a corrector by the rule "song"."""
         if row.t == row.s and z is not None and not self.linear:
-            return self.corrector.song(x, x0_hat, row, z)
-        return super().apply(x, x0_hat, row, z)
+            x.copy_(self.corrector.song(x, past[0], row, z))
+        else:
+            super().apply(x, past, row, z)
 
 
 def _mean_norm(v: Tensor) -> Tensor:

@@ -1,7 +1,14 @@
-"""Runge-Kutta methods in t on the probability-flow ODE dx/dt = velocity(x, t).
+r"""Runge-Kutta methods in t on the probability-flow ODE dx/dt = velocity(x, t).
 
-They ask the denoiser for its ``velocity``, which an exact law gives in a form that is finite at
-t = 0. That of a network is not (sigma = 0 there), so with one the last step to t = 0 is Euler's.
+The velocity is linear in the state and the denoiser's answer,
+
+    velocity = f x - g^2/2 score = u x + w x0_hat,
+    w = -g^2 alpha/(2 sigma^2),      u = f + g^2/(2 sigma^2),
+
+so a Runge-Kutta method is a table whose rows remember velocities.
+
+At t = 0 both numbers are infinite, though an exact law's velocity is not. A grid that touches 0 is
+walked with the law's own ``velocity``; with a network the last step, to t = 0, is Euler's.
 
 References:
     Song et al. 2021 (arXiv:2011.13456), eq. 13; Hairer, Norsett and Wanner 1993, sec. II.1.
@@ -11,60 +18,77 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, onto
 from ..noise import Noise
-from ..sde import SDE, like
-from .base import Callback, Sampler
+from ..sde import SDE
+from .base import Callback, Table, TableSampler
+from .stages import unroll
 
 __all__ = ["PFRK4", "PFHeun", "RungeKutta"]
 
 
-class RungeKutta(Sampler):
+class RungeKutta(TableSampler):
     """An explicit Runge-Kutta method: k_i = velocity(x + h sum_j A_ij k_j, t + c_i h).
 
-    A subclass is its Butcher tableau: ``stages`` (the rows of A) and ``weights`` (b).
+    A subclass is its Butcher tableau: ``matrix`` (the rows of A) and ``weights`` (b).
     """
 
-    stages: ClassVar[tuple[tuple[float, ...], ...]]
+    matrix: ClassVar[tuple[tuple[float, ...], ...]]
     weights: ClassVar[tuple[float, ...]]
     noise: ClassVar[bool] = False
+
+    @property
+    def stages(self) -> int:
+        """Evaluations in one step."""
+        return len(self.weights)
+
+    def tabular(self, denoiser: Denoiser, ts: Tensor) -> bool:
+        """Not where the grid touches t = 0 and the denoiser's velocity is finite there."""
+        return float(ts.min()) > 0 or not denoiser.regular
+
+    def table(self, sde: SDE, ts: Tensor) -> Table:
+        """Row i of a step leads from the argument of stage i to that of stage i + 1."""
+        h, n = ts.diff()[:, None], self.stages
+        tableau = [[*row, *[0.0] * (n - len(row))] for row in (*self.matrix, self.weights)]
+        weights = h[..., None] * ts.new_tensor(tableau)
+        nodes = ts[:-1, None] + weights.sum(2)  # of all stages, and the end of the step
+        a, b = unroll(torch.ones_like(nodes), weights)
+        t, s = nodes[:, :-1].clone(), nodes[:, 1:].clone()
+        s[:, -1] = ts[1:]
+        a, b, t, s = a.flatten(), b.flatten(0, 1), t.flatten(), s.flatten()
+        if float(ts[-1]) == 0:  # the last step is Euler's: one evaluation, none at t = 0
+            end = len(t) - n + 1
+            a, b, t, s = a[:end], b[:end], t[:end], s[:end]
+            b[-1], s[-1] = 0.0, 0.0
+            b[-1, 0] = h[-1]
+        f, g2 = sde.rates(t)
+        gain = 0.5 * g2 / sde.sigma2(t)
+        return Table(t, s, a, b, torch.zeros_like(t), f + gain, -gain * sde.alpha(t))
 
     def walk(
         self, denoiser: Denoiser, x: Tensor, ts: Tensor, noise: Noise, callback: Callback | None
     ) -> Tensor:
-        """x <- x + h sum_i b_i k_i, step by step."""
-        if float(ts[0]) == 0 and not denoiser.regular:
-            raise ValueError(
-                "expected a grid that starts above t = 0, where this denoiser's velocity is not "
-                "finite: start at 1e-6"
-            )
-        nodes = ts.new_tensor([sum(row) for row in self.stages])
-        times = (ts[:-1, None] + ts.diff()[:, None] * nodes).to(x.dtype)
-        rows = [row.unbind() for row in times.to(x.device, non_blocking=True).unbind()]
-        grid = ts.tolist()
-        x0_hat = x
-        for k, (t, s) in enumerate(pairwise(grid)):
-            first = denoiser.velocity(x, rows[k][0])
+        """The table, or the law's own velocity where that is finite at t = 0 and wanted there."""
+        if self.tabular(denoiser, ts):
+            return super().walk(denoiser, x, ts, noise, callback)
+        nodes = ts.new_tensor([sum(row) for row in self.matrix])
+        times = (ts[:-1, None] + ts.diff()[:, None] * nodes).flatten()
+        rows = onto(times, x)
+        for k, (t, s) in enumerate(pairwise(ts.tolist())):
             if callback is not None:
-                x0_hat = _x0_hat(denoiser.sde, x, first, rows[k][0]) if t else x
-                callback(k, t, x, x0_hat)
-            if s == 0 and not denoiser.regular:
-                x = x.add(first, alpha=s - t)
-            else:
-                x = self._step(denoiser, x, first, rows[k], s - t)
+                callback(k, t, x, denoiser(x, rows[k * self.stages]))
+            slopes: list[Tensor] = []
+            for i, row in enumerate(self.matrix):
+                time = rows[k * self.stages + i]
+                slopes.append(denoiser.velocity(_combine(x, slopes, row, s - t), time))
+            x = _combine(x, slopes, self.weights, s - t)
         if callback is not None:
-            callback(len(rows), grid[-1], x, x0_hat)
+            end = ts[-1].to(x)
+            callback(k + 1, s, x, denoiser(x, end))
         return x
-
-    def _step(
-        self, denoiser: Denoiser, x: Tensor, first: Tensor, times: tuple[Tensor, ...], h: float
-    ) -> Tensor:
-        slopes = [first]
-        for row, t in zip(self.stages[1:], times[1:], strict=True):
-            slopes.append(denoiser.velocity(_combine(x, slopes, row, h), t))
-        return _combine(x, slopes, self.weights, h)
 
 
 @dataclass(frozen=True)
@@ -72,7 +96,7 @@ class PFHeun(RungeKutta):
     """Heun's method in t, two evaluations a step. Order 2."""
 
     order: ClassVar[int] = 2
-    stages: ClassVar[tuple[tuple[float, ...], ...]] = ((), (1.0,))
+    matrix: ClassVar[tuple[tuple[float, ...], ...]] = ((), (1.0,))
     weights: ClassVar[tuple[float, ...]] = (0.5, 0.5)
 
 
@@ -81,7 +105,7 @@ class PFRK4(RungeKutta):
     """The classical Runge-Kutta method in t, four evaluations a step. Order 4."""
 
     order: ClassVar[int] = 4
-    stages: ClassVar[tuple[tuple[float, ...], ...]] = ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0))
+    matrix: ClassVar[tuple[tuple[float, ...], ...]] = ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0))
     weights: ClassVar[tuple[float, ...]] = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
 
 
@@ -90,9 +114,3 @@ def _combine(x: Tensor, slopes: list[Tensor], factors: tuple[float, ...], h: flo
         if factor:
             x = x.add(slope, alpha=h * factor)
     return x
-
-
-def _x0_hat(sde: SDE, x: Tensor, velocity: Tensor, t: Tensor) -> Tensor:
-    """The denoiser's answer that belongs to a velocity (for callbacks: no further evaluation)."""
-    score = 2 * (sde.drift(x, t) - velocity) / like(sde.g2(t), x)
-    return (x + like(sde.sigma2(t), x) * score) / like(sde.alpha(t), x)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..noise import BlockNoise, block_size
-from .base import Callback, Sampler, check_grid
+from .base import Callback, Sampler, check_grid, quiet
 
 __all__ = ["Recorder", "sample"]
 
@@ -64,14 +64,15 @@ def sample(
     n, *event = shape
     std, size = denoiser.sde.prior(ts[0]).std, _chunk(chunk, event, device)
     out = []
-    with torch.no_grad():
+    with quiet(denoiser):
         for first in range(0, n, size):
             count = min(size, n - first)
             noise = BlockNoise(seed, count, event, device, first)
             part = denoiser.part(slice(first, first + count))
             x = sampler(part, noise.draw(device, dtype) * std, ts, noise=noise, callback=callback)
             out.append(_end(part, x, ts, last))
-        x = torch.cat(out)
+    with torch.no_grad():
+        x = torch.cat(out)  # outside inference mode: it may take part in gradients again
         return x if denoiser.affine is None else denoiser.affine.inverse(x)
 
 
