@@ -22,6 +22,7 @@ from .samplers import (
     DDIM,
     PFRK4,
     Ancestral,
+    DPMSolverPP,
     EulerMaruyama,
     Langevin,
     PFEuler,
@@ -29,6 +30,8 @@ from .samplers import (
     PredictorCorrector,
     ReverseDiffusion,
     Sampler,
+    UniPC,
+    recommended,
     sample,
 )
 from .samplers.sampling import Ending
@@ -241,6 +244,10 @@ def view_entries(sde: SDE, steps: Sequence[int], chain_steps: Sequence[int]) -> 
             Entry("Euler", "ode", PFEuler(), grid(n, 1)),
             Entry("Heun", "ode", PFHeun(), grid(n, 2)),
             Entry("Runge-Kutta 4", "ode", PFRK4(), grid(n, 4)),
+            Entry("SDE-DPM-Solver++ 2M", "sde", DPMSolverPP(2, 1.0), grid(n, 1)),
+            Entry("DPM-Solver++ 2M", "ode", DPMSolverPP(2), grid(n, 1)),
+            Entry("UniPC 3", "ode", UniPC(3), grid(n, 1)),
+            Entry("Adams (recommended)", "ode", *recommended(sde, n), "stop"),
         ]
     return entries
 

@@ -4,12 +4,15 @@ A grid of n steps is a float64 tensor (n + 1,) on the CPU that decreases from ``
 ``t_eps``. Samplers walk exactly the grid they are given; flip one to walk from data to noise.
 """
 
+import math
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from .sde import SDE
 
-__all__ = ["karras", "log_snr", "quadratic", "uniform"]
+__all__ = ["karras", "log_snr", "optimized", "quadratic", "uniform"]
 
 
 def uniform(n: int, t_max: float = 1.0, t_eps: float = 1e-3) -> Tensor:
@@ -50,16 +53,93 @@ def karras(
     return _pin(sde.time_of_log_snr(-2 * rho * levels.log()), t_max, t_eps)
 
 
+def optimized(
+    sde: SDE,
+    n: int,
+    order: int = 3,
+    finest: float = 0.05,
+    scale: float = 1.0,
+    t_max: float | None = None,
+    t_eps: float = 0.0,
+) -> Tensor:
+    r"""The grid with the least bound on the error of a method of a given order.
+
+    In the angle phi = atan(sigma/(alpha d)) of ``Adams`` the flow towards N(0, l^2 d^2) is known,
+
+        Z_l(phi) = sqrt(l^2 cos^2 phi + sin^2 phi),
+
+    and the errors that a method of order p makes in the steps h_k add up to at most a constant
+    times sum_k h_k^{p+1} M(phi_k), where M is the largest |d^{p+1} Z_l/dphi^{p+1}| for widths l
+    from ``finest`` to 1. That sum is least where every step has the same share: equal steps in
+    the integral of M^{1/(p+1)}. Only the process and the range of widths enter. ``t_eps = 0`` is
+    allowed, and meant for ``Adams``.
+
+    Args:
+        sde: the process.
+        n: number of steps.
+        order: p, from 1 to 4.
+        finest: width of the finest structure of the data, in units of ``scale``, in (0, 1).
+        scale: d, standard deviation of the data.
+        t_max: start of the grid.
+        t_eps: its end.
+    """
+    t_max = sde.t_max if t_max is None else t_max
+    _check(n, t_max, t_eps, zero=True)
+    _within(sde, t_max)
+    if order not in (1, 2, 3, 4) or not (0 < finest < 1 and scale > 0):
+        raise ValueError(
+            "expected order 1, 2, 3 or 4, 0 < finest < 1 and scale > 0, got "
+            f"{order}, {finest} and {scale}: finest is relative to scale"
+        )
+    ends = torch.tensor([t_max, t_eps], dtype=torch.float64)
+    start, stop = torch.atan((-sde.lam(ends)).exp() / scale).tolist()
+    phi, share = _shares(order, finest)
+    levels = _through(torch.tensor([start, stop], dtype=torch.float64), phi, share)
+    steps = levels[0] + (levels[1] - levels[0]) * torch.linspace(0, 1, n + 1, dtype=torch.float64)
+    y = scale * _through(steps, share, phi).tan()
+    return _pin(sde.time_of_log_snr(-2 * y.clamp(min=1e-300).log()), t_max, t_eps)
+
+
+@lru_cache
+def _shares(order: int, finest: float) -> tuple[Tensor, Tensor]:
+    """Angles from 0 to pi/2, dense at 0, and the integral of M^{1/(p+1)} up to each."""
+    phi = 0.5 * math.pi * torch.linspace(0, 1, 2001, dtype=torch.float64) ** 4
+    width2 = torch.logspace(math.log10(finest), 0, 40, dtype=torch.float64)[:, None] ** 2
+    # Taylor coefficients of Z from those of Z^2 = (1 + l^2)/2 - (1 - l^2)/2 cos(2 phi)
+    square = [
+        -0.5 * (1 - width2) * 2**k / math.factorial(k) * (2 * phi + 0.5 * math.pi * k).cos()
+        for k in range(order + 2)
+    ]
+    flow = [(0.5 * (1 + width2) + square[0]).sqrt()]
+    for k in range(1, order + 2):
+        cross = sum(flow[i] * flow[k - i] for i in range(1, k))
+        flow.append((square[k] - cross) / (2 * flow[0]))
+    density = flow[-1].abs().amax(0) ** (1 / (order + 1))
+    pieces = 0.5 * (density[1:] + density[:-1]) * phi.diff()
+    return phi, torch.cat([pieces.new_zeros(1), pieces.cumsum(0)])
+
+
+def _through(x: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
+    """Linear interpolation of increasing nodes."""
+    i = torch.searchsorted(nodes, x.contiguous()).clamp(1, len(nodes) - 1)
+    share = (x - nodes[i - 1]) / (nodes[i] - nodes[i - 1])
+    return values[i - 1] + share * (values[i] - values[i - 1])
+
+
 def _ends(sde: SDE, n: int, t_max: float | None, t_eps: float | None) -> tuple[float, float]:
     t_max = sde.t_max if t_max is None else t_max
     t_eps = sde.t_eps if t_eps is None else t_eps
     _check(n, t_max, t_eps, zero=False)
+    _within(sde, t_max)
+    return t_max, t_eps
+
+
+def _within(sde: SDE, t_max: float) -> None:
     if t_max > sde.t_max:
         raise ValueError(
             f"expected t_max <= {sde.t_max:.6g}, where alpha is still positive, got {t_max}: "
             "leave it out to start where the process can"
         )
-    return t_max, t_eps
 
 
 def _check(n: int, t_max: float, t_eps: float, zero: bool) -> None:

@@ -64,6 +64,9 @@ def block_size(event: Sequence[int]) -> int:
 class BlockNoise:
     """Noise for samples first, ..., first + n - 1 of the run with this seed.
 
+    The z that a step is given is valid until the next call, which writes into the same memory;
+    clone it to keep it. (x_T, from ``draw``, is a tensor of its own.)
+
     Args:
         seed: any integer.
         n: number of samples.
@@ -90,14 +93,11 @@ class BlockNoise:
         self.generators = [
             torch.Generator(device or "cpu").manual_seed(_hash(seed, b)) for b in blocks
         ]
+        self._buffers: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def draw(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """The next n numbers of every block's stream, (n, *event)."""
-        shape = (len(self.generators) * self.size, *self.event)
-        z = torch.empty(shape, device=device, dtype=dtype)
-        for generator, block in zip(self.generators, z.split(self.size), strict=True):
-            block.normal_(generator=generator)
-        return z[: self.n]  # a short last block still draws whole, so its stream is that of a long
+        """The next n numbers of every block's stream, (n, *event), in a new tensor."""
+        return self._fill(self._empty(device, dtype))
 
     def __call__(
         self,
@@ -108,8 +108,22 @@ class BlockNoise:
         device: torch.device,
         dtype: torch.dtype,
     ) -> Tensor:
-        """Return z of the given shape, device and dtype."""
-        return self.draw(device, dtype)
+        """Return z of the given shape, device and dtype, valid until the next call."""
+        key = (device, dtype)
+        if key not in self._buffers:
+            with torch.inference_mode(False):  # else it could not be written to outside of it
+                self._buffers[key] = self._empty(device, dtype)
+        return self._fill(self._buffers[key])
+
+    def _empty(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Memory for whole blocks: a short last one draws whole, to have the stream of a long."""
+        shape = (len(self.generators) * self.size, *self.event)
+        return torch.empty(shape, device=device, dtype=dtype)
+
+    def _fill(self, z: Tensor) -> Tensor:
+        for generator, block in zip(self.generators, z.split(self.size), strict=True):
+            block.normal_(generator=generator)
+        return z[: self.n]
 
 
 def _hash(seed: int, block: int) -> int:

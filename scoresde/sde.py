@@ -296,6 +296,14 @@ class CosineVPSDE(VariancePreserving):
         )
         return torch.where(t < 0.5, 0.5 * torch.log1p(-self.sigma2(t)), late)
 
+    def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
+        """Closed form: the angle from theta_0 to theta_t, by its sine and cosine."""
+        cos0, sin0 = math.cos(self._theta0), math.sin(self._theta0)
+        sigma2 = torch.sigmoid(-log_snr)
+        cos, sin = cos0 * torch.sigmoid(log_snr).sqrt(), (sin0**2 + cos0**2 * sigma2).sqrt()
+        rise = cos0**2 * sigma2 / (sin * cos0 + cos * sin0)  # sin(theta_t - theta_0)
+        return torch.atan2(rise, cos * cos0 + sin * sin0) * (1 + self.s) * (2 / math.pi)
+
 
 @dataclass(frozen=True)
 class SubVPSDE(SDE):
@@ -323,6 +331,11 @@ class SubVPSDE(SDE):
     def sigma(self, t: Tensor) -> Tensor:
         """1 - e^{-B}."""
         return -torch.expm1(2 * self.log_alpha(t))
+
+    def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
+        """Closed form: sigma/alpha = 2 sinh(B/2), where B is that of the VP-SDE."""
+        big_b = 2 * torch.asinh(0.5 * (-0.5 * log_snr).exp())
+        return VPSDE(self.beta_min, self.beta_max).time_of_log_snr(-torch.expm1(big_b).log())
 
 
 @dataclass(frozen=True)
@@ -353,6 +366,11 @@ class VESDE(_VarianceExploding):
         """sqrt(s(t)^2 - s(0)^2)."""
         return self.sigma2(t).sqrt()
 
+    def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
+        """Closed form: sigma^2 = e^{-log_snr}."""
+        spread = torch.log1p((-log_snr).exp() / self.s_min**2)
+        return spread / (2 * math.log(self.s_max / self.s_min))
+
 
 @dataclass(frozen=True)
 class KarrasSDE(_VarianceExploding):
@@ -381,6 +399,10 @@ class KarrasSDE(_VarianceExploding):
         """sigma_max t."""
         return self.sigma_max * t
 
+    def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
+        """Closed form: sigma = e^{-log_snr/2}."""
+        return (-0.5 * log_snr).exp() / self.sigma_max
+
 
 @dataclass(frozen=True)
 class StraightPath(SDE):
@@ -402,3 +424,7 @@ class StraightPath(SDE):
     def sigma(self, t: Tensor) -> Tensor:
         """t, in the units of the data."""
         return t
+
+    def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
+        """Closed form: (1 - t)/t = e^{log_snr/2}."""
+        return torch.sigmoid(-0.5 * log_snr)

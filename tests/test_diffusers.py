@@ -7,7 +7,15 @@ tables, whose products of 1000 factors are what remains of the difference.
 import pytest
 import torch
 
-from scoresde import DDIM, Ancestral, DDPMChain, EpsDenoiser, GaussianMixture
+from scoresde import (
+    DDIM,
+    Ancestral,
+    DDPMChain,
+    DPMSolverPP,
+    EpsDenoiser,
+    GaussianMixture,
+    UniPC,
+)
 
 N = 1000
 CHAIN = DDPMChain.linear(N)
@@ -112,3 +120,37 @@ def test_tables(diffusers):
     cosine = diffusers.DDPMScheduler(N, beta_schedule="squaredcos_cap_v2").betas
     ours = torch.tensor(DDPMChain.cosine(N).betas)
     torch.testing.assert_close(cosine, ours, rtol=1e-5, atol=1e-8)
+
+
+MULTISTEP = {  # theirs, its options, ours
+    "2M": ("DPMSolverMultistepScheduler", {"solver_order": 2}, DPMSolverPP(2)),
+    "UniPC-2": ("UniPCMultistepScheduler", {"solver_order": 2}, UniPC(2)),
+    "UniPC-3": ("UniPCMultistepScheduler", {"solver_order": 3}, UniPC(3)),
+    "UniPC-2 bh1": (
+        "UniPCMultistepScheduler",
+        {"solver_order": 2, "solver_type": "bh1"},
+        UniPC(2, "bh1"),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("case", MULTISTEP)
+def test_a_whole_run_of_multistep(diffusers, case):
+    """Memory and corrector, on the grid they choose, up to its last time above 0.
+
+    (To 0 theirs is infinite, unless the last steps are of lower order.)
+    """
+    name, options, ours = MULTISTEP[case]
+    betas = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+    theirs = getattr(diffusers, name)(
+        N, **betas, **options, timestep_spacing="leading", lower_order_final=False
+    )
+    theirs.set_timesteps(20)
+    grid = (theirs.timesteps + 1).double() / N
+    x = start = torch.randn(64, 2)
+    for k in theirs.timesteps[:-1]:
+        eps = NET(x, ((k + 1) / N).to(x.dtype))
+        x = theirs.step(eps, k, x).prev_sample
+    found = ours(EpsDenoiser(NET, CHAIN.sde()), start, grid)
+    assert_close(found, x, FULL_RUN)

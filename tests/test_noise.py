@@ -12,7 +12,7 @@ def stream(seed, n, event=(2,), first=0, draws=2, dtype=torch.float64):
     """x_T, and the z of steps 0, 1, ..., as ``sample`` takes them: (draws, n, *event)."""
     noise = BlockNoise(seed, n, event, first=first)
     start = noise.draw(CPU, dtype)
-    steps = [noise(k, 1.0, 0.5, (n, *event), CPU, dtype) for k in range(draws - 1)]
+    steps = [noise(k, 1.0, 0.5, (n, *event), CPU, dtype).clone() for k in range(draws - 1)]
     return torch.stack([start, *steps])
 
 

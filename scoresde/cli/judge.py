@@ -23,7 +23,6 @@ from ..comparison import (
 )
 from ..data import load_points
 from ..files import atomically
-from ..grids import log_snr
 from ..metrics import (
     energy_distance,
     kl_knn,
@@ -40,10 +39,7 @@ from ..runs import (
     check_counts,
     pick_device,
 )
-from ..samplers import (
-    DDIM,
-    sample,
-)
+from ..samplers import recommended, sample
 
 __all__ = ["Compare", "Evaluate"]
 
@@ -132,7 +128,7 @@ class Evaluate:
     n: int = 2000
     """Samples drawn; exact transport costs n^2."""
     steps: int = 100
-    """Of DDIM, equal in log-SNR."""
+    """Evaluations of the network for each sample, by the recommended sampler."""
     seed: int = 0
     """Of the noise."""
     device: str = "auto"
@@ -144,14 +140,14 @@ class Evaluate:
         check_counts(n=self.n, steps=self.steps)
         run = Run.open(self.folder, device)
         truth = self._truth(run, device)
-        grid = log_snr(run.denoiser.sde, self.steps)
         shape = (truth.size, *truth.points.shape[1:])
-        x = sample(run.denoiser, DDIM(), shape, grid, self.seed, device=device)
+        plan = recommended(run.denoiser.sde, self.steps)
+        x = sample(run.denoiser, plan.sampler, shape, plan.ts, self.seed, device=device)
         x = x.to(truth.points)
         results = {name: _with_floor(metric, x, truth) for name, metric in METRICS.items()}
         results |= _by_law(x, truth)
         print(
-            f"{truth.size} samples (DDIM, {self.steps + 1} evaluations) against as many "
+            f"{truth.size} samples ({self.steps} evaluations each) against as many "
             f"{self.against or _reference(truth)}; unbiased estimates may be negative"
         )
         print_table(

@@ -15,7 +15,6 @@ from ..comparison import (
     Truth,
 )
 from ..denoiser import Affine, Denoiser
-from ..grids import log_snr
 from ..losses import ChainTimes
 from ..metrics import (
     sliced_wasserstein,
@@ -38,10 +37,7 @@ from ..runs import (
     save_points,
     use_one_thread,
 )
-from ..samplers import (
-    DDIM,
-    sample,
-)
+from ..samplers import recommended, sample
 from ..sde import VESDE, VPSDE, CosineVPSDE, KarrasSDE, StraightPath, SubVPSDE
 from ..training import DenoiserConfig, Fit, Process, fit
 
@@ -154,7 +150,8 @@ def _watch(truth: Truth) -> Callable[[Denoiser], dict[str, float]]:
     shape = (truth.size, *truth.points.shape[1:])
 
     def evaluate(model: Denoiser) -> dict[str, float]:
-        x = sample(model, DDIM(), shape, log_snr(model.sde, 20), seed=1)
+        plan = recommended(model.sde, 20)
+        x = sample(model, plan.sampler, shape, plan.ts, seed=1)
         return {"sliced W2": truth.distance(sliced_wasserstein, x.to(truth.points))}
 
     return evaluate
@@ -187,9 +184,10 @@ def _report_training(run: Run, result: Fit, truth: Truth) -> None:
         report.figure(pair[0], "Loss against time, above the least possible one.", dark=pair[1])
     if truth.points.shape[1:] == (2,):
         reference = copy.deepcopy(truth.law).cpu() if truth.law else truth.points.cpu()
-        x = sample(run.denoiser, DDIM(), (4096, 2), log_snr(run.denoiser.sde, 100), seed=0)
+        plan = recommended(run.denoiser.sde, 100)
+        x = sample(run.denoiser, plan.sampler, (4096, 2), plan.ts, seed=0)
         draw = lambda theme: plots.compare_points(x.cpu(), reference, theme=theme)
         pair = plots.save_themes(folder / "samples", draw)
-        report.figure(pair[0], "Samples (DDIM, 100 evaluations) over the truth.", dark=pair[1])
+        report.figure(pair[0], "Samples (100 evaluations each) over the truth.", dark=pair[1])
     page = report.write(run.folder / "report.html", "Made by scoresde.")
     print(f"sliced W2 {last:.4g} (noise floor up to {limit:.4g}); the report: {page}")

@@ -5,5 +5,14 @@ net itself, a label is ``y`` (B,) long, with "no label" = the number of classes.
 """
 
 from .mlp import MLP, Classifier, ConcatMLP, ConcatMLPConfig, MLPConfig, TimeFeatures
+from .precision import Autocast
 
-__all__ = ["MLP", "Classifier", "ConcatMLP", "ConcatMLPConfig", "MLPConfig", "TimeFeatures"]
+__all__ = [
+    "MLP",
+    "Autocast",
+    "Classifier",
+    "ConcatMLP",
+    "ConcatMLPConfig",
+    "MLPConfig",
+    "TimeFeatures",
+]

@@ -1,12 +1,18 @@
 """Samplers: frozen hyper-parameters that walk a time grid with any denoiser."""
 
+from .adams import Adams
+from .adaptive import Counted, PFAdaptive
+from .adaptive_sde import SDEAdaptive, Solution
 from .base import Callback, Row, Sampler, Table, TableSampler
+from .bridge import BrownianPath, TorchSDE
+from .compiled import Captured, Compiled
 from .corrector import Langevin, PredictorCorrector
 from .ersde import ERSDE, er_phi
 from .exponential import DEIS, DPMSolverPP, Exponential, SASolver, UniPC
 from .law import moments
 from .ode import PFRK4, PFHeun, RungeKutta
 from .onestep import DDIM, Ancestral, EulerMaruyama, PFEuler, ReverseDiffusion, fit_variance
+from .recommend import Plan, recommended
 from .sampling import Recorder, sample
 from .stages import DPMSolver, EDMStochastic
 
@@ -15,28 +21,39 @@ __all__ = [
     "DEIS",
     "ERSDE",
     "PFRK4",
+    "Adams",
     "Ancestral",
+    "BrownianPath",
     "Callback",
+    "Captured",
+    "Compiled",
+    "Counted",
     "DPMSolver",
     "DPMSolverPP",
     "EDMStochastic",
     "EulerMaruyama",
     "Exponential",
     "Langevin",
+    "PFAdaptive",
     "PFEuler",
     "PFHeun",
+    "Plan",
     "PredictorCorrector",
     "Recorder",
     "ReverseDiffusion",
     "Row",
     "RungeKutta",
     "SASolver",
+    "SDEAdaptive",
     "Sampler",
+    "Solution",
     "Table",
     "TableSampler",
+    "TorchSDE",
     "UniPC",
     "er_phi",
     "fit_variance",
     "moments",
+    "recommended",
     "sample",
 ]

@@ -31,6 +31,7 @@ __all__ = [
     "Sampler",
     "Table",
     "TableSampler",
+    "Walk",
     "check_grid",
     "check_table",
     "quiet",
@@ -40,6 +41,9 @@ Callback = Callable[[int, float, Tensor, Tensor], None]
 """``callback(k, t, x, x0_hat)``: called before step k with the state at t and the denoiser's
 answer, and once more after the last step with the state at the end of the grid and the last
 answer. Neither is written to afterwards, so they may be kept; for gradients, take their clones."""
+
+Walk = Callable[[Tensor, Noise, Callback | None], Tensor]
+"""A loop that is ready to run: (x, noise, callback) -> x at the end of the grid."""
 
 
 class Row(NamedTuple):
@@ -196,23 +200,31 @@ class TableSampler(Sampler):
     def walk(
         self, denoiser: Denoiser, x: Tensor, ts: Tensor, noise: Noise, callback: Callback | None
     ) -> Tensor:
-        """The rows, one after the other, written into one copy of x."""
+        """The rows, one after the other."""
+        return self.bind(denoiser, x, ts)(x, noise, callback)
+
+    def bind(self, denoiser: Denoiser, x: Tensor, ts: Tensor) -> Walk:
+        """The loop, with all that it needs but x itself computed and on the device of x."""
         table = check_table(self.table(denoiser.sde, ts), self)
-        remember = denoiser.along(table.t, x, table.u, table.w)
-        x, past = x.clone(), deque[Tensor](maxlen=table.b.shape[1])
-        for k, row in enumerate(table.rows()):
-            h = remember(k, x)
-            if h.data_ptr() == x.data_ptr():  # of a network that returns its input
-                h = h.clone()
-            if callback is not None and k % self.stages == 0:
-                x0_hat = row.x0_hat(x, h)
-                callback(k // self.stages, row.t, x.clone(), x0_hat)
-            past.appendleft(h)
-            z = noise(k, row.t, row.s, x.shape, x.device, x.dtype) if row.c else None
-            self.apply(x, past, row, z)
-        if callback is not None:
-            callback(k // self.stages + 1, row.s, x.clone(), x0_hat)
-        return x
+        remember, rows = denoiser.along(table.t, x, table.u, table.w), table.rows()
+
+        def walk(x: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
+            x, past = x.clone(), deque[Tensor](maxlen=table.b.shape[1])
+            for k, row in enumerate(rows):
+                h = remember(k, x)
+                if h.data_ptr() == x.data_ptr():  # of a network that returns its input
+                    h = h.clone()
+                if callback is not None and k % self.stages == 0:
+                    x0_hat = row.x0_hat(x, h)
+                    callback(k // self.stages, row.t, x.clone(), x0_hat)
+                past.appendleft(h)
+                z = noise(k, row.t, row.s, x.shape, x.device, x.dtype) if row.c else None
+                self.apply(x, past, row, z)
+            if callback is not None:
+                callback(k // self.stages + 1, row.s, x.clone(), x0_hat)
+            return x
+
+        return walk
 
     def apply(self, x: Tensor, past: Sequence[Tensor], row: Row, z: Tensor | None) -> None:
         """x <- a x + sum_j b_j past_j + c z, in place."""

@@ -59,8 +59,8 @@ class ERSDE(TableSampler):
         alpha, y = sde.alpha(ts), (-sde.lam(ts)).exp()
         phi = self.phi(y)
         r, end = phi[1:] / phi[:-1], alpha[1:]
-        var = y[1:].square() - (r * y[:-1]).square()
-        if bool((var < -1e-12 * y[1:].square()).any()):
+        share = 1 - (r * y[:-1] / y[1:]).square()  # of y'^2, what is drawn afresh
+        if bool((share < -1e-12).any()):
             raise ValueError(
                 "expected phi(y)/y that does not decrease with y, got one that does: the ODE is "
                 "phi = y, the SDE phi = y^2"
@@ -70,7 +70,7 @@ class ERSDE(TableSampler):
             gain = y.diff() + phi[1:] * self._integral(y)
             slope = F.pad(gain[1:] / y.diff()[:-1], (1, 0))
             b = b + torch.stack([slope, -slope], 1)
-        c = end * var.clamp(min=0).sqrt()
+        c = end * y[1:] * share.where(share > 1e-14, 0.0).sqrt()
         zero = torch.zeros_like(r)
         return Table(
             ts[:-1], ts[1:], end / alpha[:-1] * r, end[:, None] * b, c, zero, torch.ones_like(r)

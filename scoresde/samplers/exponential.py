@@ -66,20 +66,47 @@ def moments_of_decay(x: Tensor, n: int) -> Tensor:
     return torch.where(x.abs()[:, None] > 1, large, small)
 
 
-def adams(lam: Tensor, order: int, c: Tensor | float, ahead: bool = False) -> Tensor:
-    """Weights (n, order) of the newest ``order`` values, for the n steps of the grid lam (n + 1,).
+def interpolate(xi: Tensor, moments: Tensor, ahead: bool = False) -> Tensor:
+    """Weights (n, p) of the newest p values in an integral over each of the n steps of a grid.
 
-    Row k has k + 1 values to choose from, so the first rows have fewer, and zeros for the rest.
-    ``ahead`` counts the end of the step as the newest.
+    The values are interpolated by a polynomial in xi. Row k has k + 1 values to choose from, so
+    the first rows have fewer, and zeros for the rest.
+
+    Args:
+        xi: the grid (n + 1,) in the variable of the polynomial.
+        moments: (n, p), the integrals over each step of r^0, ..., r^{p-1}, where r goes from 0 to
+            1 as xi crosses the step.
+        ahead: whether the end of the step counts as the newest value.
     """
-    h, p = lam.diff(), torch.arange(order)
-    back = torch.arange(len(h))[:, None] + int(ahead) - p  # the node of each value
-    nodes = (lam[back.clamp(min=0)] - lam[:-1, None]) / h[:, None]
+    step, p = xi.diff(), torch.arange(moments.shape[1])
+    back = torch.arange(len(step))[:, None] + int(ahead) - p  # the node of each value
+    nodes = (xi[back.clamp(min=0)] - xi[:-1, None]) / step[:, None]
     absent = (back < 0)[..., None]  # where there is no value, its equation is w_j = 0
-    powers = torch.where(absent, torch.eye(order, dtype=lam.dtype), nodes[:, None] ** p[:, None])
-    moments = moments_of_decay(torch.as_tensor(c) * h, order)
+    eye = torch.eye(len(p), dtype=xi.dtype)
+    powers = torch.where(absent, eye, nodes[:, None] ** p[:, None])
     weights: Tensor = torch.linalg.solve(powers, moments * ~absent[..., 0])
     return weights
+
+
+def adams(lam: Tensor, order: int, c: Tensor | float, ahead: bool = False) -> Tensor:
+    """``interpolate`` in lam, for the integral of the head: (n, order)."""
+    return interpolate(lam, moments_of_decay(torch.as_tensor(c) * lam.diff(), order), ahead)
+
+
+def corrected(a: Tensor, b: Tensor, end: Tensor | None) -> Tensor:
+    """Factors (n, K) of a method whose steps are corrected at the start of the row after them.
+
+    Args:
+        a: factor of the state in each row, (n,).
+        b: the predictor's factors of what is remembered, (n, p).
+        end: the corrector's, the end of the step first, (n, q); none: no corrector.
+    """
+    if end is None:
+        return b
+    wide = max(b.shape[1] + 1, end.shape[1])
+    b = widen(b, wide)
+    e = widen(end, wide) - b.roll(1, 1)  # seen from the end, where the prediction has none
+    return torch.cat([b[:1], b[1:] + a[1:, None] * e[:-1]])
 
 
 def midpoint(lam: Tensor, share: Tensor, total: Tensor) -> Tensor:
@@ -113,11 +140,7 @@ class Exponential(TableSampler):
         a = sigma_s / sde.sigma(t) * (-tau2 * h).exp()
         b = alpha_s[:, None] * self.predict(lam, 1 + tau2)
         end = self.correct(lam, 1 + tau2)
-        if end is not None:
-            wide = max(b.shape[1] + 1, end.shape[1])
-            b, end = widen(b, wide), alpha_s[:, None] * widen(end, wide)
-            e = end - b.roll(1, 1)  # seen from the end of the step, where the prediction has none
-            b[1:] += a[1:, None] * e[:-1]
+        b = corrected(a, b, None if end is None else alpha_s[:, None] * end)
         c = sigma_s * (-torch.expm1(-2 * tau2 * h)).clamp(min=0).sqrt()
         return Table(t, s, a, b, c, torch.zeros_like(t), torch.ones_like(t))
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..denoiser import Denoiser, onto
 from ..noise import Noise
 from ..sde import SDE
-from .base import Callback, Table, TableSampler
+from .base import Callback, Table, TableSampler, Walk
 from .stages import unroll
 
 __all__ = ["PFRK4", "PFHeun", "RungeKutta"]
@@ -68,27 +68,29 @@ class RungeKutta(TableSampler):
         gain = 0.5 * g2 / sde.sigma2(t)
         return Table(t, s, a, b, torch.zeros_like(t), f + gain, -gain * sde.alpha(t))
 
-    def walk(
-        self, denoiser: Denoiser, x: Tensor, ts: Tensor, noise: Noise, callback: Callback | None
-    ) -> Tensor:
+    def bind(self, denoiser: Denoiser, x: Tensor, ts: Tensor) -> Walk:
         """The table, or the law's own velocity where that is finite at t = 0 and wanted there."""
         if self.tabular(denoiser, ts):
-            return super().walk(denoiser, x, ts, noise, callback)
+            return super().bind(denoiser, x, ts)
         nodes = ts.new_tensor([sum(row) for row in self.matrix])
-        times = (ts[:-1, None] + ts.diff()[:, None] * nodes).flatten()
-        rows = onto(times, x)
-        for k, (t, s) in enumerate(pairwise(ts.tolist())):
+        rows = onto(
+            torch.cat([(ts[:-1, None] + ts.diff()[:, None] * nodes).flatten(), ts[-1:]]), x
+        )
+
+        def walk(x: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
+            for k, (t, s) in enumerate(pairwise(ts.tolist())):
+                times = rows[k * self.stages :]
+                if callback is not None:
+                    callback(k, t, x, denoiser(x, times[0]))
+                slopes: list[Tensor] = []
+                for row, time in zip(self.matrix, times, strict=False):
+                    slopes.append(denoiser.velocity(_combine(x, slopes, row, s - t), time))
+                x = _combine(x, slopes, self.weights, s - t)
             if callback is not None:
-                callback(k, t, x, denoiser(x, rows[k * self.stages]))
-            slopes: list[Tensor] = []
-            for i, row in enumerate(self.matrix):
-                time = rows[k * self.stages + i]
-                slopes.append(denoiser.velocity(_combine(x, slopes, row, s - t), time))
-            x = _combine(x, slopes, self.weights, s - t)
-        if callback is not None:
-            end = ts[-1].to(x)
-            callback(k + 1, s, x, denoiser(x, end))
-        return x
+                callback(k + 1, s, x, denoiser(x, rows[-1]))
+            return x
+
+        return walk
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..noise import BlockNoise, block_size
 from .base import Callback, Sampler, check_grid, quiet
+from .compiled import faster
 
 __all__ = ["Recorder", "sample"]
 
@@ -28,6 +29,8 @@ def sample(
     callback: Callback | None = None,
     chunk: int | None = None,
     last: Ending = "denoise",
+    compile: bool = False,
+    graph: bool = False,
 ) -> Tensor:
     """Draw x_T from ``sde.prior(ts[0])``, walk the grid in chunks, end, return the user's units.
 
@@ -48,6 +51,8 @@ def sample(
         last: what to add where the grid ends above t = 0. "stop": nothing; "denoise": return
             x0_hat; "half": (x/alpha + x0_hat)/2, more accurate for data that have a density. The
             last two cost one evaluation.
+        compile: whether to run compiled steps (``Compiled``); worth it for long runs.
+        graph: whether to run the loop as a CUDA graph (``Captured``); worth it on a GPU.
 
     Returns:
         Samples (n, *event).
@@ -57,7 +62,7 @@ def sample(
         raise ValueError(f"expected a shape (n, *event) of positive integers, got {shape}")
     if last not in ("stop", "denoise", "half"):
         raise ValueError(f'expected last "stop", "denoise" or "half", got {last!r}')
-    ts = check_grid(ts, denoiser.sde)
+    ts, sampler = check_grid(ts, denoiser.sde), faster(sampler, compile, graph)
     device = torch.device(device) if device is not None else _device(denoiser)
     dtype = dtype or torch.get_default_dtype()
     seed = int(torch.randint(2**62, ())) if seed is None else seed

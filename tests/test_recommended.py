@@ -1,0 +1,209 @@
+"""Adams's methods in the angle, the optimized grid, and what is recommended for a budget."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from scoresde import (
+    DDIM,
+    VESDE,
+    VPSDE,
+    Adams,
+    CosineVPSDE,
+    EpsDenoiser,
+    GaussianMixture,
+    KarrasSDE,
+    StraightPath,
+    UniPC,
+    VDenoiser,
+    optimized,
+    quadratic,
+    recommended,
+    sample,
+)
+from scoresde.testing import check_sampler, fitted_order, law_error
+
+SDE = VPSDE()
+GAUSS = GaussianMixture([1.0], [[0.8]], [[[0.25]]], SDE)
+GM1 = GaussianMixture([0.6, 0.4], [[1.5], [-1.0]], [[[0.09]], [[0.25]]], SDE)
+STEPS = [80, 160, 320]
+PEERS = Path(__file__).parent.parent / "benchmarks" / "reference" / "peers_strong_error.json"
+close = torch.testing.assert_close
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order"),
+    [
+        (Adams(1, 0), 1),
+        (Adams(2, 0), 2),
+        (Adams(3, 0), 3),
+        (Adams(1, 2), 2),
+        (Adams(2, 3), 3),
+        (Adams(3, 3), 3),
+        (Adams(2, 3, 0.5), 3),
+    ],
+)
+def test_order_in_the_angle(sampler, order):
+    assert sampler.order == sampler.convergence == order
+    x = torch.linspace(-2, 2, 11)[:, None]
+    exact = UniPC(3)(GM1, x, quadratic(4000))
+    gauss = [law_error(sampler, GAUSS, quadratic(n)) for n in STEPS]
+    mixture = [float((sampler(GM1, x, quadratic(n)) - exact).norm()) for n in STEPS]
+    assert fitted_order(STEPS, gauss) == pytest.approx(order, abs=0.15), gauss
+    assert fitted_order(STEPS, mixture) == pytest.approx(order, abs=0.15), mixture
+
+
+@pytest.mark.parametrize("sampler", [Adams(2, 3), Adams(3, 4), Adams(4, 4), Adams(4, 5)])
+def test_full_order_down_to_zero(sampler):
+    """At t = 0 itself, where lam is infinite, on the grid made for it: at least order 3."""
+    x = torch.linspace(-2, 2, 11)[:, None]
+    exact = Adams(4, 4)(GM1, x, optimized(SDE, 2500))
+    errors = [float((sampler(GM1, x, optimized(SDE, n)) - exact).norm()) for n in STEPS]
+    assert fitted_order(STEPS, errors) > 2.9, errors
+    assert errors[-1] < 1e-5
+
+
+@pytest.mark.parametrize("sde", [SDE, CosineVPSDE(), VESDE(), KarrasSDE(), StraightPath()])
+@pytest.mark.parametrize("d", [0.3, 1.0, 2.0])
+def test_a_gaussian_of_that_width_is_exact_in_one_step(sde, d):
+    law = GaussianMixture.isotropic([1.0], [[0.0]], d, sde)
+    start = law.marginal(torch.tensor(sde.t_max))[1].sqrt()
+    out = Adams(3, 4, d)(law, start, optimized(sde, 1, scale=d))
+    close(out, torch.full((1, 1), d), rtol=1e-10, atol=1e-12)
+
+
+def test_the_plain_equation_of_a_variance_preserving_process():
+    """x' = v: Euler in the angle is x + dphi v; two values make Adams-Bashforth's two."""
+    ts = quadratic(5)
+    x = torch.linspace(-1, 1, 4)[:, None]
+    phi = SDE.sigma(ts).asin()
+    by_hand, slopes = x, []
+    for k in range(5):
+        slopes.insert(0, GM1.v(by_hand, ts[k]))
+        h = phi[k + 1] - phi[k]
+        if k == 0:
+            by_hand = by_hand + h * slopes[0]
+        else:
+            r = h / (phi[k] - phi[k - 1])
+            by_hand = by_hand + h * ((1 + r / 2) * slopes[0] - r / 2 * slopes[1])
+    close(Adams(2, 0)(GM1, x, ts), by_hand, rtol=1e-10, atol=1e-11)
+
+
+def test_a_network_of_v_gives_its_output_itself():
+    """In a variance-preserving process what Adams remembers is v, but for rounding."""
+    table = Adams().table(SDE, quadratic(9))
+    remember = VDenoiser(torch.nn.Module(), SDE)
+    skip, out = remember.mix(table.t)
+    close(table.u + table.w * skip, torch.zeros(9), rtol=0, atol=1e-12)
+    close(table.w * out, torch.ones(9), rtol=1e-12, atol=0)
+
+
+def test_large_and_small_scales_are_noise_and_data():
+    """As d grows Q is eps times a number; as it vanishes, x0_hat."""
+    t = quadratic(4)
+    for d, expected in ((1e6, DDIM()), (1e-6, DDIM())):
+        mine, theirs = Adams(1, 0, d).table(SDE, t), expected.table(SDE, t)
+        a = mine.a + mine.b[:, 0] * mine.u
+        b = mine.b[:, 0] * mine.w
+        close(a, theirs.a, rtol=1e-4, atol=1e-4)
+        close(b, theirs.b[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_the_battery_takes_adams():
+    check_sampler(Adams(2, 3))
+    check_sampler(Adams(1, 0), KarrasSDE())
+
+
+@pytest.mark.parametrize("sde", [SDE, CosineVPSDE(), VESDE(), KarrasSDE(), StraightPath()])
+def test_optimized_grids(sde):
+    for n in (1, 2, 7, 200):
+        ts = optimized(sde, n)
+        assert ts.shape == (n + 1,) and float(ts[0]) == sde.t_max and float(ts[-1]) == 0.0
+        assert bool((ts.diff() < 0).all())
+    ts = optimized(sde, 9, t_max=0.9 * sde.t_max, t_eps=sde.t_eps)
+    assert (float(ts[0]), float(ts[-1])) == (0.9 * sde.t_max, sde.t_eps)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_optimized_minimises_its_bound(order):
+    """Against the bound computed afresh by finite differences: no nearby grid does better."""
+    phi = lambda ts: torch.atan((-SDE.lam(ts.clamp(min=1e-12))).exp())
+    widths = torch.logspace(math.log10(0.1), 0, 30)[:, None]
+    flow = lambda at: (widths**2 * at.cos() ** 2 + at.sin() ** 2).sqrt()
+
+    def derivative(at, h=2e-2):
+        k = torch.arange(order + 2)
+        binomials = torch.tensor([math.comb(order + 1, int(i)) * (-1.0) ** int(i) for i in k])
+        values = torch.stack([flow(at + (0.5 * (order + 1) - i) * h) for i in k.tolist()])
+        return torch.einsum("k,kwn->wn", binomials, values) / h ** (order + 1)
+
+    def bound(edges):
+        """sum of the integrals of h^p M over the steps: the limit of the sum for many steps."""
+        total = 0.0
+        for a, b in zip(edges[1:].tolist(), edges[:-1].tolist(), strict=True):
+            at = torch.linspace(a, b, 41)
+            size = derivative(at).abs().amax(0)
+            total += (b - a) ** order * float(torch.trapezoid(size, at))
+        return total
+
+    edges = phi(optimized(SDE, 24, order, finest=0.1))
+    best = bound(edges)
+    grids = [phi(quadratic(24, 1.0, 0.0)), edges[0] * torch.linspace(1, 0, 25)]
+    grids += [edges[0] * (edges / edges[0]) ** p for p in (0.8, 0.9, 1.1, 1.25)]
+    assert all(bound(grid) > best for grid in grids), (best, [bound(g) for g in grids])
+
+
+@pytest.mark.parametrize("nfe", [5, 10, 20])
+@pytest.mark.parametrize("name", ["ring8", "aniso3"])
+def test_recommended_against_the_best_of_the_peers(name, nfe):
+    """On the laws and the points of the reference: below the best of 111 configurations."""
+    reference = json.loads(PEERS.read_text(encoding="utf-8"))
+    law = GaussianMixture(
+        *(torch.tensor(reference["laws"][name][k]) for k in ("weights", "means", "covs")), SDE
+    )
+    x = torch.randn(4096, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    if (name, nfe) == ("ring8", 5):
+        plan = recommended(SDE, 5)
+        assert isinstance(plan.sampler, Adams) and len(plan.ts) == 6
+    sampler, ts = recommended(SDE, nfe)
+    truth = Adams(4, 4)(law, x, optimized(SDE, 300))
+    error = (sampler(law, x, ts) - truth).norm(dim=1)
+    best = reference["best"][name][str(nfe)]
+    assert float(error.median()) < 0.8 * best["median"]["error"]
+    assert float(error.square().mean().sqrt()) < 0.6 * best["rms"]["error"]
+
+
+def test_recommended_counts_its_evaluations():
+    for nfe in (1, 3, 4, 11, 12, 40):
+        calls = []
+
+        class Net(torch.nn.Module):
+            def forward(self, x, t, calls=calls):
+                calls.append(float(t))
+                return torch.zeros_like(x)
+
+        sampler, ts = recommended(SDE, nfe)
+        sample(EpsDenoiser(Net(), SDE), sampler, (8, 2), ts, seed=0)
+        assert len(calls) == nfe and min(calls) > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Adams(5), "expected predictor among"),
+        (lambda: Adams(2, 6), "expected corrector among"),
+        (lambda: Adams(scale=0.0), "expected scale > 0"),
+        (lambda: optimized(SDE, 5, order=5), "expected order 1, 2, 3 or 4"),
+        (lambda: optimized(SDE, 5, finest=1.0), "finest"),
+        (lambda: optimized(CosineVPSDE(), 5, t_max=1.0), "expected t_max <="),
+        (lambda: optimized(SDE, 0), "expected a number of steps"),
+        (lambda: recommended(SDE, 0), "expected a number of evaluations"),
+        (lambda: Adams()(GM1, torch.zeros(2, 1), quadratic(5, 1.0, 0.0).flip(0)), "cannot start"),
+    ],
+)
+def test_errors(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
