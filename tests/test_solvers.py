@@ -33,7 +33,8 @@ from scoresde import (
     uniform,
 )
 from scoresde.samplers import Table
-from scoresde.samplers.exponential import Exponential, adams, moments_of_decay
+from scoresde.samplers.exponential import Exponential
+from scoresde.samplers.interpolation import exponential_adams, moments_of_decay
 from scoresde.testing import fitted_order, law_error
 
 SDE = VPSDE()
@@ -115,7 +116,7 @@ class Circulating(Exponential):
     order, noise = 3, False
 
     def predict(self, lam, c):
-        full, h = adams(lam, 3, c), lam.diff()
+        full, h = exponential_adams(lam, 3, c), lam.diff()
         j2 = moments_of_decay(c * h, 3)[2:, 2]
         r0, r1 = h[1:-1] / h[2:], h[:-2] / h[2:]
         term = j2 / (r0 + r1)  # times E0 - E1, with E0 = (D0 - D1)/r0 and E1 = (D1 - D2)/r1
@@ -172,7 +173,7 @@ def test_adams_weights_are_exact_for_polynomials(order, ahead):
     """x0_hat a polynomial in lam of degree < order: the weights give its integral."""
     lam = torch.tensor([-3.0, -2.2, -1.9, -0.7, 0.1, 0.15])
     c = 1.7
-    w = adams(lam, order, c, ahead)
+    w = exponential_adams(lam, order, c, ahead)
     fine = (torch.arange(4000) + 0.5) / 4000
     for k in range(order - 1, len(lam) - 1):
         h = lam[k + 1] - lam[k]

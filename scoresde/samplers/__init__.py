@@ -3,7 +3,7 @@
 from .adams import Adams
 from .adaptive import Counted, PFAdaptive
 from .adaptive_sde import SDEAdaptive, Solution
-from .base import Callback, Row, Sampler, Table, TableSampler
+from .base import Callback, Sampler, TableSampler
 from .bridge import BrownianPath, TorchSDE
 from .compiled import Captured, Compiled
 from .corrector import Langevin, PredictorCorrector
@@ -15,6 +15,7 @@ from .onestep import DDIM, Ancestral, EulerMaruyama, PFEuler, ReverseDiffusion, 
 from .recommend import Plan, recommended
 from .sampling import Recorder, sample
 from .stages import DPMSolver, EDMStochastic
+from .table import Row, Table
 
 __all__ = [
     "DDIM",

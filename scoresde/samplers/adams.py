@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 
 from ..sde import SDE
-from .base import Table, TableSampler, among
-from .exponential import corrected, interpolate
+from .base import TableSampler, among
+from .interpolation import corrected, interpolate
+from .table import Table
 
 __all__ = ["Adams"]
 

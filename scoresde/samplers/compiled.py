@@ -16,7 +16,8 @@ from torch import Tensor
 from ..denoiser import Denoiser, onto
 from ..noise import Noise
 from ..sde import SDE
-from .base import Callback, Row, Sampler, Table, TableSampler, Walk, check_table
+from .base import Callback, Sampler, TableSampler, Walk
+from .table import Row, Table, check_table
 
 __all__ = ["Captured", "Compiled"]
 
@@ -90,7 +91,7 @@ class Compiled(_Faster):
         if type(self.sampler).apply is not TableSampler.apply or not self.tabular(denoiser, ts):
             _warn(f"{self.sampler} has a step of its own")
             return self.sampler.bind(denoiser, x, ts)
-        table = check_table(self.table(denoiser.sde, ts), self.sampler)
+        table = check_table(self.table(denoiser.sde, ts), type(self.sampler).__name__)
         rows, times, depth = table.rows(), onto(table.t, x), table.b.shape[1]
         columns = [table.a, table.c, table.u, table.w, *table.b.unbind(1)]
         numbers = [onto(column, x) for column in columns]

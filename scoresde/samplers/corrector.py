@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ..sde import SDE
-from .base import Row, Table, TableSampler
+from .base import TableSampler
+from .table import Row, Table
 
 __all__ = ["Langevin", "PredictorCorrector"]
 

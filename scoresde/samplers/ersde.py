@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..sde import SDE
-from .base import Table, TableSampler, among, to_zero
+from .base import TableSampler, among
+from .table import Table, to_zero
 
 __all__ = ["ERSDE", "er_phi"]
 

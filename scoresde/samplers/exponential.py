@@ -32,88 +32,20 @@ References:
     2023, DEIS (arXiv:2204.13902).
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..sde import SDE
-from .base import Table, TableSampler, among, not_negative, to_zero, widen
+from .base import TableSampler, among, not_negative
+from .interpolation import corrected, exponential_adams, midpoint
+from .table import Table, to_zero
 
 __all__ = ["DEIS", "DPMSolverPP", "SASolver", "UniPC"]
-
-
-def moments_of_decay(x: Tensor, n: int) -> Tensor:
-    """J_0, ..., J_{n-1} for x = c h of either sign: (R,) -> (R, n).
-
-    By their recursion where |x| > 1, and below by the series of the last of them, run backwards:
-    J_m = m! sum_{i > 0} (-1)^{i-1} x^i/(m + i)!.
-    """
-    forward = [-torch.expm1(-x)]
-    for m in range(1, n):
-        forward.append(1 - m / x * forward[-1])
-    terms = torch.arange(1, 20, dtype=x.dtype)
-    factors = -torch.exp(math.lgamma(n) - torch.lgamma(terms + n)) * (-1) ** terms
-    backward = [(x[:, None] ** terms) @ factors]
-    for m in range(n - 1, 0, -1):
-        backward.append((1 - backward[-1]) * x / m)
-    large, small = torch.stack(forward, 1), torch.stack(backward[::-1], 1)
-    return torch.where(x.abs()[:, None] > 1, large, small)
-
-
-def interpolate(xi: Tensor, moments: Tensor, ahead: bool = False) -> Tensor:
-    """Weights (n, p) of the newest p values in an integral over each of the n steps of a grid.
-
-    The values are interpolated by a polynomial in xi. Row k has k + 1 values to choose from, so
-    the first rows have fewer, and zeros for the rest.
-
-    Args:
-        xi: the grid (n + 1,) in the variable of the polynomial.
-        moments: (n, p), the integrals over each step of r^0, ..., r^{p-1}, where r goes from 0 to
-            1 as xi crosses the step.
-        ahead: whether the end of the step counts as the newest value.
-    """
-    step, p = xi.diff(), torch.arange(moments.shape[1])
-    back = torch.arange(len(step))[:, None] + int(ahead) - p  # the node of each value
-    nodes = (xi[back.clamp(min=0)] - xi[:-1, None]) / step[:, None]
-    absent = (back < 0)[..., None]  # where there is no value, its equation is w_j = 0
-    eye = torch.eye(len(p), dtype=xi.dtype)
-    powers = torch.where(absent, eye, nodes[:, None] ** p[:, None])
-    weights: Tensor = torch.linalg.solve(powers, moments * ~absent[..., 0])
-    return weights
-
-
-def adams(lam: Tensor, order: int, c: Tensor | float, ahead: bool = False) -> Tensor:
-    """``interpolate`` in lam, for the integral of the head: (n, order)."""
-    return interpolate(lam, moments_of_decay(torch.as_tensor(c) * lam.diff(), order), ahead)
-
-
-def corrected(a: Tensor, b: Tensor, end: Tensor | None) -> Tensor:
-    """Factors (n, K) of a method whose steps are corrected at the start of the row after them.
-
-    Args:
-        a: factor of the state in each row, (n,).
-        b: the predictor's factors of what is remembered, (n, p).
-        end: the corrector's, the end of the step first, (n, q); none: no corrector.
-    """
-    if end is None:
-        return b
-    wide = max(b.shape[1] + 1, end.shape[1])
-    b = widen(b, wide)
-    e = widen(end, wide) - b.roll(1, 1)  # seen from the end, where the prediction has none
-    return torch.cat([b[:1], b[1:] + a[1:, None] * e[:-1]])
-
-
-def midpoint(lam: Tensor, share: Tensor, total: Tensor) -> Tensor:
-    """Weights (n, 2) total D_0 + (share/2)(D_0 - D_1)/r_0; the first row has D_0 alone."""
-    h = lam.diff()
-    slope = F.pad(0.5 * share[1:] * h[1:] / h[:-1], (1, 0))
-    return torch.stack([total + slope, -slope], 1)
 
 
 class Exponential(TableSampler):
@@ -191,7 +123,7 @@ class DPMSolverPP(Exponential):
     def predict(self, lam: Tensor, c: Tensor) -> Tensor:
         """1, 2M (midpoint) or 3M."""
         if self.order != 2:
-            return adams(lam, self.order, c)
+            return exponential_adams(lam, self.order, c)
         j0 = -torch.expm1(-c * lam.diff())
         return midpoint(lam, j0, j0)
 
@@ -236,7 +168,7 @@ class UniPC(Exponential):
 
     def predict(self, lam: Tensor, c: Tensor) -> Tensor:
         """UniP-p; where there are two values, the formula of p = 2."""
-        out = adams(lam, self.order, c)
+        out = exponential_adams(lam, self.order, c)
         if self.order > 1:
             two = midpoint(lam, self._b(lam), -torch.expm1(-lam.diff()))
             rows = slice(1, None if self.order == 2 else 2)
@@ -247,7 +179,7 @@ class UniPC(Exponential):
         """UniC-p; where there are two values, the formula of p = 1."""
         if not self.corrector:
             return None
-        out, half = adams(lam, self.order + 1, c, ahead=True), 0.5 * self._b(lam)
+        out, half = exponential_adams(lam, self.order + 1, c, ahead=True), 0.5 * self._b(lam)
         two = torch.stack([half, -torch.expm1(-lam.diff()) - half], 1)
         rows = slice(0, None if self.order == 1 else 1)
         out[rows, :2] = two[rows]
@@ -308,11 +240,11 @@ class SASolver(Exponential):
 
     def predict(self, lam: Tensor, c: Tensor) -> Tensor:
         """Adams-Bashforth."""
-        return adams(lam, self.predictor, c)
+        return exponential_adams(lam, self.predictor, c)
 
     def correct(self, lam: Tensor, c: Tensor) -> Tensor | None:
         """Adams-Moulton."""
-        return adams(lam, self.corrector, c, ahead=True) if self.corrector else None
+        return exponential_adams(lam, self.corrector, c, ahead=True) if self.corrector else None
 
 
 @dataclass(frozen=True)
@@ -343,6 +275,6 @@ class DEIS(TableSampler):
         if float(ts[-1]) == 0:
             return to_zero(self.table(sde, ts[:-1]) if len(ts) > 2 else None, ts)
         t, s, alpha, sigma = ts[:-1], ts[1:], sde.alpha(ts), sde.sigma(ts)
-        b = sigma[1:, None] * adams(sde.lam(ts), self.order, -1.0)
+        b = sigma[1:, None] * exponential_adams(sde.lam(ts), self.order, -1.0)
         u, w = 1 / sigma[:-1], -alpha[:-1] / sigma[:-1]
         return Table(t, s, alpha[1:] / alpha[:-1], b, torch.zeros_like(t), u, w)

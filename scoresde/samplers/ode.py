@@ -24,8 +24,9 @@ from torch import Tensor
 from ..denoiser import Denoiser, onto
 from ..noise import Noise
 from ..sde import SDE
-from .base import Callback, Table, TableSampler, Walk
+from .base import Callback, TableSampler, Walk
 from .stages import unroll
+from .table import Table
 
 __all__ = ["PFRK4", "PFHeun", "RungeKutta"]
 

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..sde import SDE
-from .base import Table, TableSampler, among, not_negative, to_zero
+from .base import TableSampler, among, not_negative
+from .table import Table, to_zero
 
 __all__ = ["DPMSolver", "EDMStochastic", "unroll"]
 
