@@ -162,10 +162,9 @@ class EDMStochastic(TableSampler):
         y = (-sde.lam(ts)).exp()
         gamma = torch.full_like(y, min(self.churn / n, math.sqrt(2) - 1))
         gamma[(y < self.s_min) | (y > self.s_max)] = 0
-        gamma[0] = 0
         if not last:
             gamma[-1] = 0
-        raised = torch.minimum((1 + gamma) * y, y.max()) if self.churn else y
+        raised = torch.minimum((1 + gamma) * y, y.max()) if self.churn else y  # not above the start
         return torch.where(raised > y, sde.time_of_log_snr(-2 * raised.log()), ts), raised
 
     def _rows(self, sde: SDE, ts: Tensor, at: Tensor, raised: Tensor) -> Table:
