@@ -176,6 +176,13 @@ def test_recommended_against_the_best_of_the_peers(name, nfe):
     assert float(error.square().mean().sqrt()) < 0.6 * best["rms"]["error"]
 
 
+def test_few_evaluations_take_a_lower_order():
+    kinds = {nfe: recommended(SDE, nfe).sampler for nfe in (3, 4, 11, 12, 200)}
+    assert kinds[3] == Adams(1, 0) and kinds[4] == kinds[11] == Adams(2, 3)
+    assert kinds[12] == kinds[200] == Adams(4, 4)
+    assert recommended(SDE, 12, scale=2.0).sampler == Adams(4, 4, 2.0)
+
+
 def test_recommended_counts_its_evaluations():
     for nfe in (1, 3, 4, 11, 12, 40):
         calls = []

@@ -14,6 +14,7 @@ from scoresde import (
     DEIS,
     ERSDE,
     VPSDE,
+    Adams,
     Ancestral,
     CosineVPSDE,
     DPMSolver,
@@ -21,6 +22,7 @@ from scoresde import (
     EDMStochastic,
     EpsDenoiser,
     GaussianMixture,
+    Guided,
     KarrasSDE,
     PFHeun,
     SASolver,
@@ -319,6 +321,14 @@ def test_a_network_and_its_law_give_the_same(sampler):
     net.forward = GM1.eps
     x, ts = torch.linspace(-1, 1, 6)[:, None], log_snr(SDE, 10)
     close(sampler(EpsDenoiser(net, SDE), x, ts), sampler(GM1, x, ts), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("sampler", [DEIS(3), DPMSolver(2), PFHeun(), Adams(), UniPC(2)])
+def test_guidance_in_what_is_remembered(sampler):
+    """Exact guidance towards a class is that class's own law, whatever a row remembers."""
+    guided = Guided(GM1, lambda x, t: GM1.posterior(x, t)[:, 0].log())
+    x, ts = torch.linspace(-1, 2, 9)[:, None], quadratic(12)
+    close(sampler(guided, x, ts), sampler(GM1.component(0), x, ts), rtol=1e-10, atol=1e-10)
 
 
 def test_deis_with_a_network_of_eps_remembers_its_output():
