@@ -15,6 +15,15 @@ from .denoiser import (
 )
 from .grids import karras, log_snr, optimized, quadratic, uniform
 from .guidance import ClassifierFree, Guided, classifier_log_prob
+from .likelihood import (
+    bits_per_dim,
+    decode,
+    elbo,
+    encode,
+    interpolate,
+    log_likelihood,
+    ode_likelihood,
+)
 from .losses import denoising_loss
 from .mixture import GaussianMixture
 from .samplers import (
@@ -95,16 +104,23 @@ __all__ = [
     "UniPC",
     "VDenoiser",
     "X0Denoiser",
+    "bits_per_dim",
     "classifier_log_prob",
+    "decode",
     "denoising_loss",
+    "elbo",
+    "encode",
     "fit",
     "fit_classifier",
     "fit_variance",
+    "interpolate",
     "karras",
     "load",
     "load_weights",
+    "log_likelihood",
     "log_snr",
     "moments",
+    "ode_likelihood",
     "optimized",
     "quadratic",
     "recommended",

@@ -13,13 +13,14 @@ network does, and never waits for the device.
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Along, Denoiser
 from ..noise import GeneratorNoise, Noise
 from ..sde import SDE
 from .table import Row, Table, check_table
@@ -33,6 +34,7 @@ __all__ = [
     "check_grid",
     "not_negative",
     "quiet",
+    "tabulate",
 ]
 
 Callback = Callable[[int, float, Tensor, Tensor], None]
@@ -149,13 +151,19 @@ class TableSampler(Sampler):
 
     def bind(self, denoiser: Denoiser, x: Tensor, ts: Tensor) -> Walk:
         """The loop, with all that it needs but x itself computed and on the device of x."""
-        table = check_table(self.table(denoiser.sde, ts), type(self).__name__)
-        remember, rows = denoiser.along(table.t, x, table.u, table.w), table.rows()
+        table, rows = tabulate(self, denoiser.sde, ts)
+        a, b = table.a, table.b[:, 0]
+        alone = table.b.shape[1] == 1 and type(self).apply is TableSampler.apply
+        step = denoiser.along(table.t, x, a + b * table.u, b * table.w) if alone else None
+        remember = None if alone else denoiser.along(table.t, x, table.u, table.w)
 
         def walk(x: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
+            if step is not None and callback is None:
+                return _march(step, rows, x, noise)
+            ask = remember or denoiser.along(table.t, x, table.u, table.w)
             x, past = x.clone(), deque[Tensor](maxlen=table.b.shape[1])
             for k, row in enumerate(rows):
-                h = remember(k, x)
+                h = ask(k, x)
                 if h.data_ptr() == x.data_ptr():  # of a network that returns its input
                     h = h.clone()
                 if callback is not None and k % self.stages == 0:
@@ -193,6 +201,38 @@ def quiet(denoiser: Denoiser) -> Iterator[None]:
                 "torch.autograd, set denoiser.inference = False (torch.func needs nothing)"
             )
         raise
+
+
+def _march(step: Along, rows: list[Row], x: Tensor, noise: Noise) -> Tensor:
+    """The loop of a sampler without memory: the denoiser is asked for the next state itself."""
+    for k, row in enumerate(rows):
+        x = step(k, x)
+        if row.c:
+            x = x.add(noise(k, row.t, row.s, x.shape, x.device, x.dtype), alpha=row.c)
+    return x
+
+
+def tabulate(sampler: "TableSampler", sde: SDE, ts: Tensor) -> tuple[Table, list[Row]]:
+    """The checked table and its rows; those of frozen dataclasses are computed only once."""
+    name = type(sampler).__name__
+    if _is_frozen(sampler) and _is_frozen(sde):
+        return _tabulate(sampler, sde, tuple(ts.tolist()), name)
+    table = check_table(sampler.table(sde, ts), name)
+    return table, table.rows()
+
+
+@lru_cache(maxsize=64)
+def _tabulate(
+    sampler: "TableSampler", sde: SDE, times: tuple[float, ...], name: str
+) -> tuple[Table, list[Row]]:
+    table = check_table(sampler.table(sde, torch.tensor(times, dtype=torch.float64)), name)
+    return table, table.rows()
+
+
+def _is_frozen(part: object) -> bool:
+    """Whether equal parameters mean equal tables: a frozen dataclass that can be hashed."""
+    parameters = getattr(type(part), "__dataclass_params__", None)
+    return bool(parameters and parameters.frozen) and isinstance(part, Hashable)
 
 
 def check_grid(ts: Tensor, sde: SDE, increasing: bool = False) -> Tensor:

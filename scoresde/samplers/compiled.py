@@ -16,8 +16,8 @@ from torch import Tensor
 from ..denoiser import Denoiser, onto
 from ..noise import Noise
 from ..sde import SDE
-from .base import Callback, Sampler, TableSampler, Walk
-from .table import Row, Table, check_table
+from .base import Callback, Sampler, TableSampler, Walk, tabulate
+from .table import Row, Table
 
 __all__ = ["Captured", "Compiled"]
 
@@ -91,8 +91,8 @@ class Compiled(_Faster):
         if type(self.sampler).apply is not TableSampler.apply or not self.tabular(denoiser, ts):
             _warn(f"{self.sampler} has a step of its own")
             return self.sampler.bind(denoiser, x, ts)
-        table = check_table(self.table(denoiser.sde, ts), type(self.sampler).__name__)
-        rows, times, depth = table.rows(), onto(table.t, x), table.b.shape[1]
+        table, rows = tabulate(self.sampler, denoiser.sde, ts)
+        times, depth = onto(table.t, x), table.b.shape[1]
         columns = [table.a, table.c, table.u, table.w, *table.b.unbind(1)]
         numbers = [onto(column, x) for column in columns]
 
@@ -167,7 +167,7 @@ class Captured(_Faster):
         if x.device.type != "cuda":
             _warn(f"a CUDA graph needs a CUDA device, and x is on {x.device}")
             return plain
-        rows = self.table(denoiser.sde, ts).rows()
+        _, rows = tabulate(self.sampler, denoiser.sde, ts)
         key = (denoiser, tuple(ts.tolist()), x.shape, x.dtype, x.device)
 
         def walk(x: Tensor, noise: Noise, callback: Callback | None) -> Tensor:

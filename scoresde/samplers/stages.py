@@ -164,7 +164,9 @@ class EDMStochastic(TableSampler):
         gamma[(y < self.s_min) | (y > self.s_max)] = 0
         if not last:
             gamma[-1] = 0
-        raised = torch.minimum((1 + gamma) * y, y.max()) if self.churn else y  # not above the start
+        raised = (
+            torch.minimum((1 + gamma) * y, y.max()) if self.churn else y
+        )  # not above the start
         return torch.where(raised > y, sde.time_of_log_snr(-2 * raised.log()), ts), raised
 
     def _rows(self, sde: SDE, ts: Tensor, at: Tensor, raised: Tensor) -> Table:
