@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from scoresde import DDIM, log_snr, sample
+from scoresde import DDIM, log_snr, recommended, sample
 from scoresde.cli import main
 from scoresde.comparison import Entry, Truth, chain_entry, measure
 from scoresde.data import ring
@@ -60,8 +60,13 @@ def test_sample_writes_the_users_units(run, tmp_path, ending):
     assert abs(x[:, 0].mean() - 1000) < 150 and 100 < x[:, 0].std() < 600
     assert abs(x[:, 1].mean() + 5) < 0.05 and 0.03 < x[:, 1].std() < 0.2
     opened = Run.open(run)
-    again = sample(opened.denoiser, DDIM(), (300, 2), log_snr(VPSDE(), 100), seed=0)
+    sampler, ts = recommended(VPSDE(), 50)
+    again = sample(opened.denoiser, sampler, (300, 2), ts, seed=0)
     np.testing.assert_allclose(x, again.numpy(), rtol=1e-5)
+    assert main(["sample", str(run), "--n", "9", "--sampler", "ddim", "--out", str(path)]) == 0
+    data = np.loadtxt(path, delimiter=",") if ending == "csv" else np.load(path)
+    again = sample(opened.denoiser, DDIM(), (9, 2), log_snr(VPSDE(), 50), seed=0)
+    np.testing.assert_allclose(data["x"] if ending == "npz" else data, again.numpy(), rtol=1e-5)
 
 
 def test_compare(run, capsys):
@@ -69,13 +74,14 @@ def test_compare(run, capsys):
     assert main(words) == 0
     out = capsys.readouterr().out
     rows = json.loads((run / "compare.json").read_text())
-    assert {r["view"] for r in rows} == {"chain", "sde", "ode"} and len(rows) == 11
+    assert {r["view"] for r in rows} == {"chain", "sde", "ode"} and len(rows) == 15
     for row in rows:
         assert row["sampler"] in out and row["sliced_w2"] > 0
     evaluations = {row["sampler"]: row["evaluations"] for row in rows}
     assert evaluations["DDPM chain, β"] == 10  # down to t = 0: nothing to add
     assert evaluations["DDIM, η = 0"] == 8  # seven steps, and x0_hat at the end
     assert evaluations["Heun"] == 7  # three steps of two
+    assert evaluations["Adams (recommended)"] == 8  # down to t = 0 itself
     assert (run / "compare.html").exists()
 
 
