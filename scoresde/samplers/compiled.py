@@ -74,7 +74,7 @@ class _Faster(TableSampler):
 
 @dataclass(frozen=True)
 class Compiled(_Faster):
-    """A sampler whose step, network included, is one ``torch.compile``d function (fullgraph).
+    """A sampler whose step, network included, is one function under ``torch.compile`` (fullgraph).
 
     The times and the numbers of a row are tensors, so one compilation serves all rows. The first
     run compiles, for up to a minute; conditions bound to each sample compile anew for each chunk.
@@ -159,7 +159,9 @@ class Captured(_Faster):
         sampler: any that is a table.
     """
 
-    _graphs: dict[object, _Graph] = field(default_factory=dict, repr=False, compare=False)
+    _graphs: dict[object, _Graph] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def bind(self, denoiser: Denoiser, x: Tensor, ts: Tensor) -> Walk:
         """The loop that replays the graph."""
