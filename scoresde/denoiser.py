@@ -172,7 +172,7 @@ class Denoiser(nn.Module, ABC):
             cond: conditions, for all of the grid.
         """
         times = onto(ts, x)
-        us, ws = _factors(ts, u, w)
+        us, ws = _factors(ts, u, 0.0), _factors(ts, w, 1.0)
         return lambda k, x: _mix(x, us[k], self(x, times[k], **cond), ws[k])
 
     def part(self, index: slice) -> "Denoiser":
@@ -224,8 +224,9 @@ class _Network(Denoiser):
         if type(self).forward is not _Network.forward:
             return super().along(ts, x, u, w, **cond)  # a subclass with an answer of its own
         skip, out = self.mix(ts)
-        w = torch.ones_like(ts) if w is None else w
-        us, ws = _factors(ts, w * skip if u is None else u + w * skip, w * out)
+        if w is not None:
+            skip, out = w * skip, w * out
+        us, ws = _factors(ts, skip if u is None else u + skip, 0.0), _factors(ts, out, 1.0)
         scale, time = self.inputs(ts)
         scales = None if scale is None else scale.tolist()
         times = onto(time, x)
@@ -412,11 +413,11 @@ class Given(Wrapper):
         return function(x, t, **bound | cond)  # as functools.partial does
 
 
-def _factors(ts: Tensor, u: Tensor | None, w: Tensor | None) -> tuple[list[float], list[float]]:
-    """Plain numbers; what is 0 or 1 but for rounding is 0 or 1."""
-    u = torch.zeros_like(ts) if u is None else u.where(u.abs() > 1e-14, 0.0)
-    w = torch.ones_like(ts) if w is None else w.where((w - 1).abs() > 1e-14, 1.0)
-    return u.tolist(), w.tolist()
+def _factors(ts: Tensor, values: Tensor | None, usual: float) -> list[float]:
+    """Plain numbers, one for each time; what is the usual one but for rounding, is that."""
+    if values is None:
+        return [usual] * len(ts)
+    return [usual if abs(v - usual) < 1e-14 else v for v in values.tolist()]
 
 
 def _mix(x: Tensor, u: float, y: Tensor, w: float) -> Tensor:
