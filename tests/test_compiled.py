@@ -1,5 +1,6 @@
 """Compiled steps, captured loops, 16-bit bodies: what the plain loop gives, or a clear word."""
 
+import copy
 import warnings
 
 import pytest
@@ -105,6 +106,10 @@ def test_where_a_loop_cannot_be_made_faster_the_plain_one_runs():
         Compiled("DDIM")
 
 
+def on_gpu():
+    return copy.deepcopy(GM1).cuda()
+
+
 def conditional():
     net = MLP(2, width=32, depth=1, classes=3).cuda()
     torch.nn.init.normal_(net.trunk.last.weight, std=0.1)
@@ -115,7 +120,7 @@ def conditional():
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_captured_loop_gives_the_same(sampler, float32):
     ts = log_snr(SDE, 8)
-    for denoiser, n in ((GM1.cuda(), 1), (conditional(), 2)):
+    for denoiser, n in ((on_gpu(), 1), (conditional(), 2)):
         arguments = dict(shape=(9000, n), ts=ts, seed=0, device="cuda", chunk=4096)
         eager = sample(denoiser, sampler, **arguments)
         captured = sample(denoiser, sampler, **arguments, graph=True)
@@ -132,7 +137,7 @@ def test_a_captured_loop_gives_the_same(sampler, float32):
 @pytest.mark.gpu
 def test_a_callback_needs_the_plain_loop(float32):
     with pytest.warns(RuntimeWarning, match="callback"):
-        sample(GM1.cuda(), DDIM(), (9, 1), log_snr(SDE, 3), callback=Recorder(), graph=True)
+        sample(on_gpu(), DDIM(), (9, 1), log_snr(SDE, 3), callback=Recorder(), graph=True)
 
 
 @pytest.fixture
