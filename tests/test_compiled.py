@@ -127,10 +127,8 @@ def test_a_captured_loop_gives_the_same(sampler, float32):
         torch.testing.assert_close(
             captured, eager, rtol=1e-5, atol=1e-5 * float(eager.abs().max())
         )
-    both = sample(
-        GM1.cuda(), sampler, (512, 1), ts, seed=0, device="cuda", graph=True, compile=True
-    )
-    expected = sample(GM1.cuda(), sampler, (512, 1), ts, seed=0, device="cuda")
+    both = sample(on_gpu(), sampler, (512, 1), ts, seed=0, device="cuda", graph=True, compile=True)
+    expected = sample(on_gpu(), sampler, (512, 1), ts, seed=0, device="cuda")
     torch.testing.assert_close(both, expected, rtol=1e-4, atol=1e-4)
 
 
