@@ -44,10 +44,9 @@ def error(sampler, ts):
 # %%
 # The usual solvers on the grids that suit them; and :func:`scoresde.recommended`, which integrates
 # what is left of the flow when a Gaussian is taken out of it (:class:`scoresde.Adams`), on the
-# grid that minimises a bound of its error (:func:`scoresde.optimized`). With the same number of
-# calls its error is about ten times smaller at 5 and thirty times at 20 and at 100. The order of a
-# solver is its slope at the right of the figure; with few calls the grid, and what is
-# interpolated, matter more.
+# grid that minimises a bound of its error (:func:`scoresde.optimized`). The order of a solver is
+# its slope at the right of the figure; with few calls the grid, and what is interpolated, matter
+# more.
 
 calls = [5, 7, 10, 15, 20, 35, 50, 100]
 usual = {

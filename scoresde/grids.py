@@ -58,65 +58,68 @@ def optimized(
     n: int,
     order: int = 3,
     finest: float = 0.05,
+    guard: float = 0.05,
     scale: float = 1.0,
     t_max: float | None = None,
     t_eps: float = 0.0,
 ) -> Tensor:
     r"""The grid with the least bound on the error of a method of a given order.
 
-    In the angle phi = atan(sigma/(alpha d)) of ``Adams`` the flow towards N(0, l^2 d^2) is known,
+    In the variable xi = asinh(sigma/(alpha d)) of ``Adams`` the flow towards N(0, l^2 d^2) is
 
-        Z_l(phi) = sqrt(l^2 cos^2 phi + sin^2 phi),
+        Z_l(xi) = sqrt(1 - (1 - l^2)/cosh^2 xi),
 
     and the errors that a method of order p makes in the steps h_k add up to at most a constant
-    times sum_k h_k^{p+1} M(phi_k), where M is the largest |d^{p+1} Z_l/dphi^{p+1}| for widths l
+    times sum_k h_k^{p+1} M(xi_k), where M is the largest |d^{p+1} Z_l/dxi^{p+1}| for widths l
     from ``finest`` to 1. That sum is least where every step has the same share: equal steps in
-    the integral of M^{1/(p+1)}. Only the process and the range of widths enter. ``t_eps = 0`` is
-    allowed, and meant for ``Adams``.
+    the integral of M^{1/(p+1)}. Only the process and the range of widths enter.
+
+    M vanishes where noise prevails, since there the exact denoiser hardly moves. A network's does:
+    ``guard`` is the least density of steps, which keeps its errors from being carried far.
 
     Args:
         sde: the process.
         n: number of steps.
         order: p, from 1 to 4.
         finest: width of the finest structure of the data, in units of ``scale``, in (0, 1).
+        guard: added to M^{1/(p+1)}, which is of the order of one; 0 suits exact scores.
         scale: d, standard deviation of the data.
         t_max: start of the grid.
-        t_eps: its end.
+        t_eps: its end; 0 is allowed, and meant for ``Adams``.
     """
     t_max = sde.t_max if t_max is None else t_max
     _check(n, t_max, t_eps, zero=True)
     _within(sde, t_max)
-    if order not in (1, 2, 3, 4) or not (0 < finest < 1 and scale > 0):
+    if order not in (1, 2, 3, 4) or not (0 < finest < 1 and guard >= 0 and scale > 0):
         raise ValueError(
-            "expected order 1, 2, 3 or 4, 0 < finest < 1 and scale > 0, got "
-            f"{order}, {finest} and {scale}: finest is relative to scale"
+            "expected order 1, 2, 3 or 4, 0 < finest < 1, guard >= 0 and scale > 0, got "
+            f"{order}, {finest}, {guard} and {scale}: finest is relative to scale"
         )
     ends = torch.tensor([t_max, t_eps], dtype=torch.float64)
-    start, stop = torch.atan((-sde.lam(ends)).exp() / scale).tolist()
-    phi, share = _shares(order, finest)
-    levels = _through(torch.tensor([start, stop], dtype=torch.float64), phi, share)
-    steps = levels[0] + (levels[1] - levels[0]) * torch.linspace(0, 1, n + 1, dtype=torch.float64)
-    y = scale * _through(steps, share, phi).tan()
+    xi, share = _shares(order, finest, guard)
+    start, stop = _through(((-sde.lam(ends)).exp() / scale).asinh(), xi, share)
+    steps = start + (stop - start) * torch.linspace(0, 1, n + 1, dtype=torch.float64)
+    y = scale * _through(steps, share, xi).sinh()
     return _pin(sde.time_of_log_snr(-2 * y.clamp(min=1e-300).log()), t_max, t_eps)
 
 
 @lru_cache
-def _shares(order: int, finest: float) -> tuple[Tensor, Tensor]:
-    """Angles from 0 to pi/2, dense at 0, and the integral of M^{1/(p+1)} up to each."""
-    phi = 0.5 * math.pi * torch.linspace(0, 1, 2001, dtype=torch.float64) ** 4
+def _shares(order: int, finest: float, guard: float) -> tuple[Tensor, Tensor]:
+    """xi from 0 on, dense at 0, and the integral of M^{1/(p+1)} + guard up to each."""
+    xi = 20 * torch.linspace(0, 1, 3001, dtype=torch.float64) ** 4
     width2 = torch.logspace(math.log10(finest), 0, 40, dtype=torch.float64)[:, None] ** 2
-    # Taylor coefficients of Z from those of Z^2 = (1 + l^2)/2 - (1 - l^2)/2 cos(2 phi)
-    square = [
-        -0.5 * (1 - width2) * 2**k / math.factorial(k) * (2 * phi + 0.5 * math.pi * k).cos()
-        for k in range(order + 2)
-    ]
-    flow = [(0.5 * (1 + width2) + square[0]).sqrt()]
+    # Taylor coefficients: tanh' = sech^2, sech^2 = 1 - tanh^2, Z^2 = 1 - (1 - l^2) sech^2
+    tanh, sech2 = [xi.tanh()], [1 / xi.cosh() ** 2]
+    for k in range(1, order + 2):
+        tanh.append(sech2[-1] / k)
+        sech2.append(-torch.stack([tanh[i] * tanh[k - i] for i in range(k + 1)]).sum(0))
+    flow = [(1 - (1 - width2) * sech2[0]).sqrt()]
     for k in range(1, order + 2):
         cross = sum(flow[i] * flow[k - i] for i in range(1, k))
-        flow.append((square[k] - cross) / (2 * flow[0]))
-    density = flow[-1].abs().amax(0) ** (1 / (order + 1))
-    pieces = 0.5 * (density[1:] + density[:-1]) * phi.diff()
-    return phi, torch.cat([pieces.new_zeros(1), pieces.cumsum(0)])
+        flow.append((-(1 - width2) * sech2[k] - cross) / (2 * flow[0]))
+    density = flow[-1].abs().amax(0) ** (1 / (order + 1)) + guard
+    pieces = 0.5 * (density[1:] + density[:-1]) * xi.diff()
+    return xi, torch.cat([pieces.new_zeros(1), pieces.cumsum(0)])
 
 
 def _through(x: Tensor, nodes: Tensor, values: Tensor) -> Tensor:

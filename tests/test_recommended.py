@@ -1,4 +1,4 @@
-"""Adams's methods in the angle, the optimized grid, and what is recommended for a budget."""
+"""Adams's methods without the Gaussian part, optimized grids, and what is recommended."""
 
 import json
 import math
@@ -9,6 +9,7 @@ import torch
 
 from scoresde import (
     DDIM,
+    DEIS,
     VESDE,
     VPSDE,
     Adams,
@@ -17,8 +18,7 @@ from scoresde import (
     GaussianMixture,
     KarrasSDE,
     StraightPath,
-    UniPC,
-    VDenoiser,
+    log_snr,
     optimized,
     quadratic,
     recommended,
@@ -44,14 +44,16 @@ close = torch.testing.assert_close
         (Adams(2, 3), 3),
         (Adams(3, 3), 3),
         (Adams(2, 3, 0.5), 3),
+        (Adams(3, 4), 4),
     ],
 )
-def test_order_in_the_angle(sampler, order):
+def test_order_in_xi(sampler, order):
     assert sampler.order == sampler.convergence == order
     x = torch.linspace(-2, 2, 11)[:, None]
-    exact = UniPC(3)(GM1, x, quadratic(4000))
-    gauss = [law_error(sampler, GAUSS, quadratic(n)) for n in STEPS]
-    mixture = [float((sampler(GM1, x, quadratic(n)) - exact).norm()) for n in STEPS]
+    grid = lambda n: optimized(SDE, n, guard=1.0)  # down to t = 0, where lam is infinite
+    exact = Adams(4, 4)(GM1, x, grid(3000))
+    gauss = [law_error(sampler, GAUSS, grid(n)) for n in STEPS]
+    mixture = [float((sampler(GM1, x, grid(n)) - exact).norm()) for n in STEPS]
     assert fitted_order(STEPS, gauss) == pytest.approx(order, abs=0.15), gauss
     assert fitted_order(STEPS, mixture) == pytest.approx(order, abs=0.15), mixture
 
@@ -75,41 +77,44 @@ def test_a_gaussian_of_that_width_is_exact_in_one_step(sde, d):
     close(out, torch.full((1, 1), d), rtol=1e-10, atol=1e-12)
 
 
-def test_the_plain_equation_of_a_variance_preserving_process():
-    """x' = v: Euler in the angle is x + dphi v; two values make Adams-Bashforth's two."""
-    ts = quadratic(5)
-    x = torch.linspace(-1, 1, 4)[:, None]
-    phi = SDE.sigma(ts).asin()
-    by_hand, slopes = x, []
+def test_the_equation_in_xi():
+    """d(x/m)/dxi = (alpha/sigma)(x0_G - x0_hat), two values by Adams-Bashforth, by hand."""
+    d, ts, x = 0.7, quadratic(5), torch.linspace(-1, 1, 4)[:, None]
+    alpha, sigma = SDE.alpha(ts), SDE.sigma(ts)
+    m2, xi = alpha**2 * d**2 + sigma**2, torch.asinh(sigma / (alpha * d))
+    state, slopes, end = x / m2[0].sqrt(), [], x
     for k in range(5):
-        slopes.insert(0, GM1.v(by_hand, ts[k]))
-        h = phi[k + 1] - phi[k]
-        if k == 0:
-            by_hand = by_hand + h * slopes[0]
-        else:
-            r = h / (phi[k] - phi[k - 1])
-            by_hand = by_hand + h * ((1 + r / 2) * slopes[0] - r / 2 * slopes[1])
-    close(Adams(2, 0)(GM1, x, ts), by_hand, rtol=1e-10, atol=1e-11)
+        gaussian = alpha[k] * d**2 / m2[k] * end
+        slopes.insert(0, alpha[k] / sigma[k] * (gaussian - GM1(end, ts[k])))
+        h = xi[k + 1] - xi[k]
+        r = h / (xi[k] - xi[k - 1]) if k else 0.0
+        state = state + h * ((1 + r / 2) * slopes[0] - r / 2 * slopes[min(k, 1)])
+        end = m2[k + 1].sqrt() * state
+    close(Adams(2, 0, d)(GM1, x, ts), end, rtol=1e-10, atol=1e-11)
 
 
-def test_a_network_of_v_gives_its_output_itself():
-    """In a variance-preserving process what Adams remembers is v, but for rounding."""
-    table = Adams().table(SDE, quadratic(9))
-    remember = VDenoiser(torch.nn.Module(), SDE)
-    skip, out = remember.mix(table.t)
-    close(table.u + table.w * skip, torch.zeros(9), rtol=0, atol=1e-12)
-    close(table.w * out, torch.ones(9), rtol=1e-12, atol=0)
+def test_a_wide_gaussian_leaves_the_noise():
+    """As d grows what is remembered is eps, and Euler in xi is DDIM."""
+    ts = quadratic(4)
+    mine, theirs = Adams(1, 0, 1e6).table(SDE, ts), DDIM().table(SDE, ts)
+    close(mine.u, 1 / SDE.sigma(ts[:-1]), rtol=1e-6, atol=0)
+    close(mine.a + mine.b[:, 0] * mine.u, theirs.a, rtol=1e-5, atol=1e-6)
+    close(mine.b[:, 0] * mine.w, theirs.b[:, 0], rtol=1e-5, atol=1e-6)
 
 
-def test_large_and_small_scales_are_noise_and_data():
-    """As d grows Q is eps times a number; as it vanishes, x0_hat."""
-    t = quadratic(4)
-    for d, expected in ((1e6, DDIM()), (1e-6, DDIM())):
-        mine, theirs = Adams(1, 0, d).table(SDE, t), expected.table(SDE, t)
-        a = mine.a + mine.b[:, 0] * mine.u
-        b = mine.b[:, 0] * mine.w
-        close(a, theirs.a, rtol=1e-4, atol=1e-4)
-        close(b, theirs.b[:, 0], rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("nfe", [10, 20, 50])
+def test_errors_of_a_network_are_not_carried_far(nfe):
+    """A smooth error in eps, 150 times larger in x0_hat at t = 1: against its own exact flow."""
+    wrong = torch.nn.Module()
+    wrong.forward = lambda x, t: GM1.eps(x, t) + 0.03 * torch.sin(3 * x + 5 * t)
+    net, x = EpsDenoiser(wrong, SDE), torch.linspace(-2, 2, 41)[:, None]
+    truth = DEIS(3)(net, x, log_snr(SDE, 2000, t_eps=1e-7))
+    error = lambda end: float((end - truth).square().mean().sqrt())
+    sampler, ts = recommended(SDE, nfe)
+    ours, ddim = error(sampler(net, x, ts)), error(DDIM()(net, x, log_snr(SDE, nfe, t_eps=1e-4)))
+    assert ours < 0.4 * ddim
+    if nfe > 20:
+        assert ours < 0.8 * error(sampler(net, x, optimized(SDE, nfe, guard=0.0)))
 
 
 def test_the_battery_takes_adams():
@@ -130,9 +135,9 @@ def test_optimized_grids(sde):
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_optimized_minimises_its_bound(order):
     """Against the bound computed afresh by finite differences: no nearby grid does better."""
-    phi = lambda ts: torch.atan((-SDE.lam(ts.clamp(min=1e-12))).exp())
+    xi = lambda ts: torch.asinh((-SDE.lam(ts.clamp(min=1e-12))).exp())
     widths = torch.logspace(math.log10(0.1), 0, 30)[:, None]
-    flow = lambda at: (widths**2 * at.cos() ** 2 + at.sin() ** 2).sqrt()
+    flow = lambda at: ((widths**2 + at.sinh() ** 2) / (1 + at.sinh() ** 2)).sqrt()
 
     def derivative(at, h=2e-2):
         k = torch.arange(order + 2)
@@ -149,38 +154,39 @@ def test_optimized_minimises_its_bound(order):
             total += (b - a) ** order * float(torch.trapezoid(size, at))
         return total
 
-    edges = phi(optimized(SDE, 24, order, finest=0.1))
+    edges = xi(optimized(SDE, 24, order, finest=0.1, guard=0.0))
     best = bound(edges)
-    grids = [phi(quadratic(24, 1.0, 0.0)), edges[0] * torch.linspace(1, 0, 25)]
+    grids = [xi(quadratic(24, 1.0, 0.0)), edges[0] * torch.linspace(1, 0, 25)]
     grids += [edges[0] * (edges / edges[0]) ** p for p in (0.8, 0.9, 1.1, 1.25)]
     assert all(bound(grid) > best for grid in grids), (best, [bound(g) for g in grids])
 
 
-@pytest.mark.parametrize("nfe", [5, 10, 20])
 @pytest.mark.parametrize("name", ["ring8", "aniso3"])
-def test_recommended_against_the_best_of_the_peers(name, nfe):
-    """On the laws and the points of the reference: below the best of 111 configurations."""
+def test_recommended_against_the_best_of_the_peers(name):
+    """On the laws and points of the reference: the mean ratio to the best of 111 of theirs."""
     reference = json.loads(PEERS.read_text(encoding="utf-8"))
     law = GaussianMixture(
         *(torch.tensor(reference["laws"][name][k]) for k in ("weights", "means", "covs")), SDE
     )
     x = torch.randn(4096, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    if (name, nfe) == ("ring8", 5):
-        plan = recommended(SDE, 5)
-        assert isinstance(plan.sampler, Adams) and len(plan.ts) == 6
-    sampler, ts = recommended(SDE, nfe)
-    truth = Adams(4, 4)(law, x, optimized(SDE, 300))
-    error = (sampler(law, x, ts) - truth).norm(dim=1)
-    best = reference["best"][name][str(nfe)]
-    assert float(error.median()) < 0.8 * best["median"]["error"]
-    assert float(error.square().mean().sqrt()) < 0.6 * best["rms"]["error"]
+    truth = Adams(4, 4)(law, x, optimized(SDE, 400))
+    logs = []
+    for nfe in (5, 10, 20, 35, 50):
+        sampler, ts = recommended(SDE, nfe)
+        error = (sampler(law, x, ts) - truth).norm(dim=1)
+        best = reference["best"][name][str(nfe)]
+        median, rms = float(error.median()), float(error.square().mean().sqrt())
+        logs.append([math.log(median / best["median"]["error"])])
+        logs[-1].append(math.log(rms / best["rms"]["error"]))
+    means = torch.tensor(logs).mean(0).exp().tolist()
+    assert means[0] < 0.75 and means[1] < 0.75, (means, logs)
 
 
 def test_few_evaluations_take_a_lower_order():
-    kinds = {nfe: recommended(SDE, nfe).sampler for nfe in (3, 4, 8, 9, 13, 14, 200)}
-    assert kinds[3] == Adams(1, 0) and kinds[4] == kinds[8] == Adams(2, 3)
-    assert kinds[9] == kinds[13] == Adams(3, 4) and kinds[14] == kinds[200] == Adams(4, 4)
-    assert recommended(SDE, 14, scale=2.0).sampler == Adams(4, 4, 2.0)
+    kinds = {nfe: recommended(SDE, nfe).sampler for nfe in (3, 4, 5, 6, 23, 24, 200)}
+    assert kinds[3] == Adams(1, 0) and kinds[4] == kinds[5] == Adams(1, 2)
+    assert kinds[6] == kinds[23] == Adams(2, 3) and kinds[24] == kinds[200] == Adams(4, 4)
+    assert recommended(SDE, 24, scale=2.0).sampler == Adams(4, 4, 2.0)
 
 
 def test_recommended_counts_its_evaluations():
