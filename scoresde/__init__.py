@@ -14,7 +14,14 @@ from .denoiser import (
     X0Denoiser,
 )
 from .grids import karras, log_snr, optimized, quadratic, uniform
-from .guidance import ClassifierFree, Guided, classifier_log_prob
+from .guidance import (
+    ClassifierFree,
+    Guided,
+    Rescaled,
+    Tempered,
+    classifier_log_prob,
+    on_denoised,
+)
 from .likelihood import (
     bits_per_dim,
     decode,
@@ -39,7 +46,9 @@ from .samplers import (
     DPMSolverPP,
     EDMStochastic,
     EulerMaruyama,
+    FeynmanKac,
     Langevin,
+    MeanShift,
     PFAdaptive,
     PFEuler,
     PFHeun,
@@ -56,7 +65,15 @@ from .samplers import (
     sample,
 )
 from .sde import SDE, VESDE, VPSDE, CosineVPSDE, KarrasSDE, StraightPath, SubVPSDE
-from .training import fit, fit_classifier, load, load_weights, save
+from .training import (
+    fit,
+    fit_classifier,
+    load,
+    load_classifier,
+    load_weights,
+    save,
+    save_classifier,
+)
 
 __version__ = version("scoresde")
 
@@ -84,22 +101,26 @@ __all__ = [
     "EDMStochastic",
     "EpsDenoiser",
     "EulerMaruyama",
+    "FeynmanKac",
     "GaussianMixture",
     "Given",
     "Guided",
     "KarrasSDE",
     "Langevin",
+    "MeanShift",
     "PFAdaptive",
     "PFEuler",
     "PFHeun",
     "PredictorCorrector",
     "Recorder",
+    "Rescaled",
     "ReverseDiffusion",
     "SASolver",
     "SDEAdaptive",
     "ScoreDenoiser",
     "StraightPath",
     "SubVPSDE",
+    "Tempered",
     "TorchSDE",
     "UniPC",
     "VDenoiser",
@@ -116,15 +137,18 @@ __all__ = [
     "interpolate",
     "karras",
     "load",
+    "load_classifier",
     "load_weights",
     "log_likelihood",
     "log_snr",
     "moments",
     "ode_likelihood",
+    "on_denoised",
     "optimized",
     "quadratic",
     "recommended",
     "sample",
     "save",
+    "save_classifier",
     "uniform",
 ]

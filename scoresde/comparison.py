@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoiser import Denoiser, Wrapper
+from .denoiser import Denoiser
 from .grids import log_snr, uniform
 from .metrics import Floor, floor, mode_coverage, mode_weights, nll_gap, sliced_wasserstein
 from .mixture import GaussianMixture, Law
@@ -22,6 +22,7 @@ from .samplers import (
     DDIM,
     PFRK4,
     Ancestral,
+    Counted,
     DPMSolverPP,
     EulerMaruyama,
     Langevin,
@@ -157,22 +158,6 @@ class Score:
         return {"sampler": self.entry.label, "view": self.entry.view, **numbers}
 
 
-class _Counted(Wrapper):
-    """Counts the calls of a denoiser, whichever of its answers is asked for."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        super().__init__(denoiser)
-        self.calls = 0
-
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        self.calls += 1
-        return self.denoiser(x, t, **cond)
-
-    def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        self.calls += 1
-        return self.denoiser.velocity(x, t, **cond)
-
-
 def measure(denoiser: Denoiser, entry: Entry, truth: Truth, seed: int = 0) -> Score:
     """Draw ``truth.size`` samples with one sampler and measure how far they are from the truth.
 
@@ -183,7 +168,7 @@ def measure(denoiser: Denoiser, entry: Entry, truth: Truth, seed: int = 0) -> Sc
         seed: of x_T and of all noise: the same for every entry.
     """
     event = truth.points.shape[1:]
-    counted = _Counted(denoiser)
+    counted = Counted(denoiser)
     sample(counted, entry.sampler, (1, *event), entry.ts, seed, last=entry.last)
     evaluations = counted.calls
     device = truth.points.device

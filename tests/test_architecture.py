@@ -19,10 +19,10 @@ PACKAGE = ROOT / "scoresde"
 FLOORS = {
     1: "sde grids chain noise files",
     2: "denoiser nets",
-    3: "mixture guidance losses samplers likelihood",
+    3: "mixture guidance losses samplers inverse likelihood",
     4: "physics data metrics training",
     5: "plots baselines interop",
-    6: "comparison report runs",
+    6: "comparison diagnosis report runs",
     7: "demos cli",
     8: "testing",
 }

@@ -228,3 +228,17 @@ def test_scores_of_exact_samples_are_at_the_floor():
     # DDIM narrows the modes at first order: the gap is negative, and small at 200 steps
     assert -0.2 < fine.nll_gap < 5 * fine.nll_error
     assert fine.evaluations == 201 and chain_entry(10).ts[-1] == 0
+
+
+def test_sample_given_some_coordinates(run, tmp_path, capsys):
+    path = tmp_path / "given.npy"
+    words = ["sample", str(run), "--n", "200", "--out", str(path), "--device", "cpu"]
+    assert main([*words, "--inpaint", "0=1200", "--inpaint-std", "1"]) == 0
+    x = np.load(path)
+    # what is known is held, to its own error; the other coordinate is still that of the data
+    assert abs(x[:, 0].mean() - 1200) < 1 and x[:, 0].std() < 2
+    low, middle, high = np.quantile(x[:, 1], [0.16, 0.5, 0.84])
+    assert abs(middle + 5) < 0.1 and 0.05 < high - low < 0.6
+    for wrong in ("0", "0=a", "2=1", "0=1,0=2"):
+        assert main([*words, "--inpaint", wrong]) == 1
+        assert "expected" in capsys.readouterr().err

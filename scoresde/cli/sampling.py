@@ -1,12 +1,17 @@
-"""Draw samples from a run: ``scoresde sample``."""
+"""Draw samples from a run: ``scoresde sample``; of one class: ``--guide``."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 
+from ..denoiser import Denoiser, Given
 from ..grids import log_snr
+from ..guidance import ClassifierFree, Guided, classifier_log_prob
+from ..inverse import Mask, Measurement, MomentMatching
+from ..mixture import GaussianMixture
 from ..runs import (
     Run,
     check_counts,
@@ -30,8 +35,11 @@ from ..samplers import (
     recommended,
     sample,
 )
+from ..training import load_classifier
 
 __all__ = ["Sample"]
+
+CLASSIFIER = "classifier.pt"
 
 SAMPLERS: dict[str, Sampler] = {
     "ancestral": Ancestral(),
@@ -77,6 +85,16 @@ class Sample:
     """How to walk; "recommended" is the most accurate for its evaluations."""
     steps: int = 50
     """Steps: evaluations of the network where recommended, else equal in log-SNR."""
+    guide: int | None = None
+    """A label to guide to: by the network itself if it was trained with labels, by the run's
+    classifier.pt, or by the exact class probabilities where the law is a named mixture."""
+    scale: float = 1.0
+    """Strength of the guidance: 1 is the conditional law, more sharpens it."""
+    inpaint: str | None = None
+    """Known coordinates, "0=1.5,3=-2" (counted from 0, in the units of the data): the others are
+    drawn given these."""
+    inpaint_std: float = 0.05
+    """Standard deviation of what is known, in the same units."""
     seed: int = 0
     """Of the noise: sample i depends on it and on i alone."""
     out: Path | None = None
@@ -90,13 +108,70 @@ class Sample:
         run = Run.open(self.folder, pick_device(self.device))
         path = self.out or self.folder / "samples.npy"
         check_points_path(path)
-        sde, shape = run.denoiser.sde, (self.n, run.config.model.net.dim)
+        denoiser = run.denoiser if self.guide is None else guided(run, self.guide, self.scale)
+        sde, shape = denoiser.sde, (self.n, run.config.model.net.dim)
+        if self.inpaint is not None:
+            denoiser = inpainted(denoiser, shape[1], self.inpaint, self.inpaint_std)
         sampler: Sampler
         if self.sampler == "recommended":
             sampler, grid = recommended(sde, self.steps)
         else:
             sampler, grid = SAMPLERS[self.sampler], log_snr(sde, self.steps)
-        x = sample(run.denoiser, sampler, shape, grid, self.seed)
+        x = sample(denoiser, sampler, shape, grid, self.seed)
         save_points(path, x)
         print(f"{self.n} samples by {self.sampler} in {self.steps} steps: {path}")
         return path
+
+
+def inpainted(denoiser: Denoiser, dim: int, known: str, std: float) -> Denoiser:
+    """The denoiser given some coordinates, by moment matching.
+
+    Raises:
+        ValueError: if "i=value,..." cannot be read, or names a coordinate twice or beyond dim.
+    """
+    try:
+        pairs = [piece.split("=") for piece in known.split(",")]
+        values = {int(index): float(value) for index, value in pairs}
+    except ValueError as error:
+        raise ValueError(f'expected known coordinates as "0=1.5,3=-2", got {known!r}') from error
+    if len(values) < len(pairs) or not all(0 <= i < dim for i in values):
+        raise ValueError(f"expected different coordinates from 0 to {dim - 1}, got {known!r}")
+    device = next(denoiser.parameters()).device
+    mask = torch.tensor([i in values for i in range(dim)], device=device)
+    y = torch.tensor([[values[i] for i in sorted(values)]], device=device)
+    measurement = Measurement(Mask(mask), y, std)
+    return MomentMatching(denoiser, measurement, iterations=min(len(values), 20))
+
+
+def guided(run: Run, label: int, scale: float) -> Denoiser:
+    """The denoiser of a run guided to a label, in whichever way the run allows.
+
+    Raises:
+        ValueError: if it allows none, or there is no such label.
+    """
+    model, device = run.denoiser, next(run.denoiser.parameters()).device
+    classes = getattr(run.config.model.net, "classes", 0)
+    if classes:
+        check_label(label, classes)
+        return ClassifierFree(Given(model, y=label), Given(model, y=classes), scale)
+    if (run.folder / CLASSIFIER).is_file():
+        classifier = load_classifier(run.folder / CLASSIFIER, model.sde, device)
+        check_label(label, classifier.classes)
+        return Guided(model, classifier_log_prob(classifier, label), scale)
+    law = run.law
+    if not isinstance(law, GaussianMixture):
+        raise ValueError(
+            f"expected labels to guide to in {run.folder}, but its network was trained without, "
+            f"there is no {CLASSIFIER} (training.save_classifier writes one), and its data are no "
+            "named mixture"
+        )
+    check_label(label, len(law.weights))
+    law = law.to(device)
+    mode = law.component(label)
+    return Guided(model, lambda x, t: mode.log_prob(x, t) - law.log_prob(x, t), scale)
+
+
+def check_label(label: int, classes: int) -> None:
+    """Refuse a label that does not exist."""
+    if not 0 <= label < classes:
+        raise ValueError(f"expected --guide 0..{classes - 1}, got {label}")

@@ -1,7 +1,9 @@
 r"""Multilayer perceptrons for points: a good one, the simplest one, and a classifier.
 
     h_0 = W_in x,      h_k = h_{k-1} + silu(W_k [scale_k * norm(h_{k-1})] + shift_k),
-    out = W_out h_K,   scale_k, shift_k affine in the embedding of (t, y).
+    out = W_out h_K,   scale_k, shift_k affine in the embedding of (t, y),
+
+where x is joined by the vector that is a condition, if there is one.
 
 The stream h is normalised only on its way into a block, never at the end: far from the data eps
 is linear in x, and so is the net (a final normalisation bounds it, and stray samples stay away).
@@ -14,7 +16,15 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MLP", "Classifier", "ConcatMLP", "ConcatMLPConfig", "MLPConfig", "TimeFeatures"]
+__all__ = [
+    "MLP",
+    "Classifier",
+    "ClassifierConfig",
+    "ConcatMLP",
+    "ConcatMLPConfig",
+    "MLPConfig",
+    "TimeFeatures",
+]
 
 
 class TimeFeatures(nn.Module):
@@ -62,26 +72,33 @@ class _Block(nn.Module):
 
 
 class _Trunk(nn.Module):
-    """The residual network from (B, inputs), t and y to (B, outputs)."""
+    """The residual network from (B, inputs), t, y and c to (B, outputs)."""
 
     EMBEDDING = 64
 
     def __init__(
-        self, inputs: int, outputs: int, width: int, depth: int, classes: int, dropout: float
+        self,
+        inputs: int,
+        outputs: int,
+        width: int,
+        depth: int,
+        classes: int,
+        dropout: float,
+        context: int = 0,
     ) -> None:
         super().__init__()
-        self.inputs, self.classes = inputs, classes
+        self.inputs, self.classes, self.context = inputs, classes, context
         self.features = TimeFeatures()
         self.time = nn.Linear(len(self.features.phase), self.EMBEDDING)
         self.label = nn.Embedding(classes + 1, self.EMBEDDING) if classes else None
-        self.first = nn.Linear(inputs, width)
+        self.first = nn.Linear(inputs + 2 * context, width)
         self.blocks = nn.ModuleList(_Block(width, self.EMBEDDING, dropout) for _ in range(depth))
         self.last = nn.Linear(width, outputs)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
-        h, e = self.first(self._flat(x)), self._embed(t.to(x.dtype), y)
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None, c: Tensor | None = None) -> Tensor:
+        h, e = self.first(self._joined(self._flat(x), c)), self._embed(t.to(x.dtype), y)
         for block in self.blocks:
             h = block(h, e)
         out: Tensor = self.last(h)
@@ -97,6 +114,21 @@ class _Trunk(nn.Module):
                 "expected no label y, got one: this net was built without; pass classes=K"
             )
         return nn.functional.silu(e)
+
+    def _joined(self, x: Tensor, c: Tensor | None) -> Tensor:
+        """x, the numbers of c that are known, and which these are: (B, inputs + 2 context)."""
+        if c is not None and (not self.context or c.shape[1:] not in ((), (self.context,))):
+            raise ValueError(
+                f"expected c (B, {self.context}), or no c if that is 0, got {tuple(c.shape)}: "
+                "build the net with context = the size of the vector"
+            )
+        if not self.context:
+            return x
+        if c is None:
+            return torch.cat([x, x.new_zeros(len(x), 2 * self.context)], 1)
+        c = c.to(x.dtype).reshape(len(c), -1).expand(len(x), self.context)
+        known = ~c.isnan()
+        return torch.cat([x, c.where(known, 0.0), known.to(x.dtype)], 1)
 
     def _flat(self, x: Tensor) -> Tensor:
         if x[:1].numel() != self.inputs:
@@ -119,24 +151,35 @@ class MLP(nn.Module):
         classes: number K of labels 0..K-1; index K, or y = None, means "no label". 0 for a net
             that takes none.
         dropout: probability with which a block's output is dropped in training.
+        context: numbers in a vector c that is joined to x; an entry that is NaN, or c = None,
+            means "not known". Scale it to about 1. 0 for a net that takes none.
     """
 
     def __init__(
-        self, dim: int, width: int = 128, depth: int = 3, classes: int = 0, dropout: float = 0.0
+        self,
+        dim: int,
+        width: int = 128,
+        depth: int = 3,
+        classes: int = 0,
+        dropout: float = 0.0,
+        context: int = 0,
     ) -> None:
         super().__init__()
         _check(dim=dim, width=width, depth=depth)
-        if classes < 0 or not 0 <= dropout < 1:
+        if classes < 0 or context < 0 or not 0 <= dropout < 1:
             raise ValueError(
-                f"expected classes >= 0 and 0 <= dropout < 1, got {classes} and {dropout}"
+                "expected classes >= 0, context >= 0 and 0 <= dropout < 1, "
+                f"got {classes}, {context} and {dropout}"
             )
-        self.config = MLPConfig(dim, width, depth, classes, dropout)
-        self.classes = classes
-        self.trunk = _Trunk(dim, dim, width, depth, classes, dropout)
+        self.config = MLPConfig(dim, width, depth, classes, dropout, context)
+        self.classes, self.context = classes, context
+        self.trunk = _Trunk(dim, dim, width, depth, classes, dropout, context)
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """x (B, *), t () or (B,), y (B,) long or None -> (B, *)."""
-        out: Tensor = self.trunk(x, t, y)
+    def forward(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, c: Tensor | None = None
+    ) -> Tensor:
+        """x (B, *), t () or (B,), y (B,) long or None, c (B, context) or None -> (B, *)."""
+        out: Tensor = self.trunk(x, t, y, c)
         return out.reshape(x.shape)
 
 
@@ -178,6 +221,7 @@ class Classifier(nn.Module):
         _check(dim=dim, width=width, depth=depth)
         if classes < 2:
             raise ValueError(f"expected at least two classes, got {classes}")
+        self.config = ClassifierConfig(dim, classes, width, depth)
         self.classes = classes
         self.trunk = _Trunk(dim, classes, width, depth, classes=0, dropout=0.0)
 
@@ -196,10 +240,25 @@ class MLPConfig:
     depth: int = 3
     classes: int = 0
     dropout: float = 0.0
+    context: int = 0
 
     def build(self) -> MLP:
         """A fresh net."""
         return MLP(**asdict(self))
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """The recipe of a ``Classifier``; fields as its arguments."""
+
+    dim: int
+    classes: int
+    width: int = 64
+    depth: int = 2
+
+    def build(self) -> Classifier:
+        """A fresh net."""
+        return Classifier(**asdict(self))
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from .exponential import DEIS, DPMSolverPP, Exponential, SASolver, UniPC
 from .law import moments
 from .ode import PFRK4, PFHeun, RungeKutta
 from .onestep import DDIM, Ancestral, EulerMaruyama, PFEuler, ReverseDiffusion, fit_variance
+from .particles import FeynmanKac, Particles
 from .recommend import Plan, recommended
 from .sampling import Recorder, sample
+from .shift import MeanShift
 from .stages import DPMSolver, EDMStochastic
 from .table import Row, Table
 
@@ -34,10 +36,13 @@ __all__ = [
     "EDMStochastic",
     "EulerMaruyama",
     "Exponential",
+    "FeynmanKac",
     "Langevin",
+    "MeanShift",
     "PFAdaptive",
     "PFEuler",
     "PFHeun",
+    "Particles",
     "Plan",
     "PredictorCorrector",
     "Recorder",

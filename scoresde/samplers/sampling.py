@@ -12,7 +12,7 @@ from ..noise import BlockNoise, block_size
 from .base import Callback, Sampler, check_grid, quiet
 from .compiled import faster
 
-__all__ = ["Recorder", "sample"]
+__all__ = ["Ending", "Recorder", "finish", "sample"]
 
 Ending = Literal["stop", "denoise", "half"]
 GPU_BLOCKS = 16
@@ -75,13 +75,14 @@ def sample(
             noise = BlockNoise(seed, count, event, device, first)
             part = denoiser.part(slice(first, first + count))
             x = sampler(part, noise.draw(device, dtype) * std, ts, noise=noise, callback=callback)
-            out.append(_end(part, x, ts, last))
+            out.append(finish(part, x, ts, last))
     with torch.no_grad():
         x = torch.cat(out)  # outside inference mode: it may take part in gradients again
         return x if denoiser.affine is None else denoiser.affine.inverse(x)
 
 
-def _end(denoiser: Denoiser, x: Tensor, ts: Tensor, last: Ending) -> Tensor:
+def finish(denoiser: Denoiser, x: Tensor, ts: Tensor, last: Ending) -> Tensor:
+    """The ending ``last`` of ``sample``, for a state x at ts[-1]."""
     if last == "stop" or float(ts[-1]) == 0:
         return x
     t = ts[-1].to(x.dtype).to(x.device, non_blocking=True)

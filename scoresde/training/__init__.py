@@ -1,6 +1,12 @@
 """Training, and what it leaves on disk."""
 
-from .classifier import ClassifierFit, accuracy, fit_classifier
+from .classifier import (
+    ClassifierFit,
+    accuracy,
+    fit_classifier,
+    load_classifier,
+    save_classifier,
+)
 from .config import (
     DenoiserConfig,
     NetConfig,
@@ -27,7 +33,9 @@ __all__ = [
     "fit_classifier",
     "from_json",
     "load",
+    "load_classifier",
     "load_weights",
     "save",
+    "save_classifier",
     "to_json",
 ]

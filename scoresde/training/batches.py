@@ -20,7 +20,7 @@ from ..mixture import Law
 __all__ = ["Batch", "Data", "Held", "Source", "source"]
 
 Batch = tuple[Tensor, Tensor | None]
-"""Data (n, *) and labels (n,)."""
+"""Data (n, *) and labels (n,) long, or vectors (n, C)."""
 Source = Callable[[int, torch.Generator], Batch]
 """(n, generator) -> a batch."""
 Data = Tensor | np.ndarray[Any, Any] | Dataset[Any] | DataLoader[Any] | Law | Callable[..., Any]
@@ -136,8 +136,13 @@ def _check(x: Tensor) -> None:
 def _check_labels(y: Tensor | None, x: Tensor) -> None:
     if y is None:
         return
+    if y.is_floating_point() and y.ndim == 2 and len(y) == len(x):
+        return
     if y.shape != x.shape[:1]:
-        raise ValueError(f"expected labels ({len(x)},), one a sample, got {tuple(y.shape)}")
+        raise ValueError(
+            f"expected labels ({len(x)},), one a sample, or vectors ({len(x)}, C), "
+            f"got {tuple(y.shape)}"
+        )
     if y.dtype != torch.long or int(y.min()) < 0:
         raise ValueError(f"expected labels 0, 1, ... of dtype torch.long, got {y.dtype}")
 

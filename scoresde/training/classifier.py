@@ -1,4 +1,4 @@
-"""Train the classifier that classifier guidance needs: one that has seen noise."""
+"""The classifier that classifier guidance needs, one that has seen noise: trained, and on disk."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ..losses import Times, UniformTimes
+from ..nets import Classifier, ClassifierConfig
 from ..sde import SDE
 from .batches import Batch, Data, Held, Source, source
+from .config import Process, from_json, to_json
+from .files import read, write
 from .history import History, Row
 from .loop import Loop, check_counts, training
 
-__all__ = ["ClassifierFit", "accuracy", "fit_classifier"]
+__all__ = ["ClassifierFit", "accuracy", "fit_classifier", "load_classifier", "save_classifier"]
 
 HELD_OUT = 4096
 
@@ -146,6 +149,63 @@ def _split(batches: Source, generator: torch.Generator) -> tuple[Source, tuple[T
 
 def _labelled(batch: Batch) -> tuple[Tensor, Tensor]:
     x, y = batch
-    if y is None:
-        raise ValueError("expected labels: pass labels=, or data that yield pairs (x0, y)")
+    if y is None or y.is_floating_point():
+        raise ValueError(
+            "expected labels 0, 1, ... (n,) long: pass labels=, or data that yield pairs (x0, y)"
+        )
     return x, y
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """A stored classifier but for its weights.
+
+    Args:
+        process: whose noise it knows.
+        net: the recipe of the network.
+        format: number of this layout.
+    """
+
+    process: Process
+    net: ClassifierConfig
+    format: int = 1
+
+
+def save_classifier(path: str | Path, classifier: Classifier, sde: Process) -> None:
+    """Write a classifier to one file, so that ``load_classifier`` rebuilds it.
+
+    Args:
+        path: of the file; an earlier one stays intact until the new one is complete.
+        classifier: scoresde's own.
+        sde: the process whose noise it was trained with.
+    """
+    recipe = to_json(ClassifierRecipe(sde, classifier.config))
+    write(path, {"format": 1, "config": recipe, "weights": classifier.state_dict()})
+
+
+def load_classifier(path: str | Path, sde: SDE, device: torch.device | str = "cpu") -> Classifier:
+    """The classifier that ``save_classifier`` stored, in evaluation mode.
+
+    Args:
+        path: of the file.
+        sde: the process of the denoiser that it is to guide.
+        device: where to put it.
+
+    Raises:
+        ValueError: if the file is not one of scoresde or damaged, holds no classifier, or one
+            that was trained with the noise of another process.
+    """
+    stored = read(path, device)
+    try:
+        recipe = from_json(ClassifierRecipe, stored["config"] or "null")
+        classifier = recipe.net.build()
+        classifier.load_state_dict(stored["weights"])
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"cannot read the classifier in {path}: {error}") from None
+    if recipe.process != sde:
+        raise ValueError(
+            f"expected a classifier trained with the noise of {sde}, but that in {path} knows "
+            f"{recipe.process}: train one with fit_classifier(net, denoiser.sde, ...)"
+        )
+    weight = next(iter(stored["weights"].values()))
+    return classifier.to(device=device, dtype=weight.dtype).eval()

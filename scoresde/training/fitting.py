@@ -1,5 +1,6 @@
 """Train a denoiser: one call, from data to averaged weights."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -115,7 +116,8 @@ def fit(
         data: a tensor or array (n, *), a Dataset (read once into memory), a DataLoader (cycled
             through, its own batch size), a ``Law``, or a function (n, generator) -> x0, or
             -> (x0, y), with a generator on the model's device. In the user's units.
-        labels: (n,) long in 0..K-1, for data in memory; passed to the network as y.
+        labels: (n,) long in 0..K-1, passed to the network as y, or vectors (n, C), passed to it
+            as c; for data in memory.
         steps: number of gradient steps.
         batch: samples a step.
         lr: largest learning rate of Adam; it warms up, and falls to zero as a cosine.
@@ -123,8 +125,9 @@ def fit(
         times: where t comes from; uniform on [1e-5, t_max] if not given.
         ema: decay of the averaged weights.
         clip: largest norm of the gradient, or None.
-        label_dropout: probability that a label is replaced by "no label" = ``net.classes``, which
-            also trains the unconditional model that ``ClassifierFree`` needs.
+        label_dropout: probability that a label is replaced by "no label" = ``net.classes``, a
+            vector by NaN, which also trains the unconditional model that ``ClassifierFree``
+            needs.
         seed: an integer.
         every: steps between readings of the loss (rows of the history, refreshes of the bar): all
             that the host ever waits for.
@@ -184,10 +187,11 @@ class _Objective:
         self.denoiser, self.batches, self.batch = denoiser, batches, batch
         self.weight, self.times, self.dropout = weight, times, label_dropout
         self.classes = getattr(getattr(denoiser, "net", None), "classes", 0)
-        if not 0 <= label_dropout <= 1 or (label_dropout and not self.classes):
+        takes = self.classes or getattr(getattr(denoiser, "net", None), "context", 0)
+        if not 0 <= label_dropout <= 1 or (label_dropout and not takes):
             raise ValueError(
-                f"expected 0 <= label_dropout <= 1, and above 0 a network with classes, got "
-                f"{label_dropout} and classes = {self.classes}"
+                f"expected 0 <= label_dropout <= 1, and above 0 a network with classes or with a "
+                f"context, got {label_dropout} and classes = {self.classes}"
             )
         y = batches.y if isinstance(batches, Held) else None
         if self.classes and y is not None and int(y.max()) >= self.classes:
@@ -197,14 +201,16 @@ class _Objective:
         x0, y = self.batches(self.batch, generator)
         t = self.times(len(x0), generator, x0.device, x0.dtype)
         z = torch.empty_like(x0).normal_(generator=generator)
-        cond = {} if y is None else {"y": self._drop(y, generator)}
+        cond = {} if y is None else self._condition(y, generator)
         return denoising_loss(self.denoiser, x0, t, z, self.weight, **cond)
 
-    def _drop(self, y: Tensor, generator: torch.Generator) -> Tensor:
+    def _condition(self, y: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Labels as y, vectors as c, some of them dropped."""
+        name, nothing = ("c", math.nan) if y.is_floating_point() else ("y", self.classes)
         if not self.dropout:
-            return y
+            return {name: y}
         kept = torch.rand(len(y), generator=generator, device=y.device) >= self.dropout
-        return torch.where(kept, y, self.classes)
+        return {name: torch.where(kept.reshape(-1, *[1] * (y.ndim - 1)), y, nothing)}
 
 
 def _averaged(loop: Loop) -> Denoiser:

@@ -1,32 +1,35 @@
-r"""Guidance: a denoiser tilted towards what is wanted, itself a denoiser.
-
-Multiplying the density at every time by h(x, t)^scale adds to the score,
+r"""Guidance by a gradient: a classifier, an energy, a reward.
 
     score  -> score + scale grad_x log h(x, t),
-    x0_hat -> x0_hat + scale sigma^2/alpha grad_x log h(x, t),
+    x0_hat -> x0_hat + scale sigma^2/alpha grad_x log h(x, t).
 
-so every sampler works with it unchanged. With scale 1 and h = p(y | x_t = x) it is the exact
-conditional denoiser (Bayes). With any other scale the tilted densities p_t p(y|x_t)^scale are not
-the forward process of any data law: what comes out is neither p_0 p(y|x)^scale nor the same for
-ODE and SDE.
-
-References:
-    Dhariwal and Nichol 2021 (arXiv:2105.05233), sec. 4; Ho and Salimans 2022 (arXiv:2207.12598);
-    Bradley and Nakkiran 2024 (arXiv:2408.09000): which law guidance samples.
+The gradient is ``torch.func``'s: it works in inference mode and inside a compiled step.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from .denoiser import Along, Denoiser, Given, Wrapper, _spread, like, onto
+from ..denoiser import Along, Denoiser, Wrapper, like, onto
+from .tilt import Tilt, dot, tilt_of
 
-__all__ = ["ClassifierFree", "ClassifierLogProb", "Guided", "LogH", "classifier_log_prob"]
+__all__ = [
+    "ClassifierLogProb",
+    "Guided",
+    "LogH",
+    "OnDenoised",
+    "Reward",
+    "classifier_log_prob",
+    "on_denoised",
+]
 
 LogH = Callable[[Tensor, Tensor], Tensor]
 """(x, t) -> log h, x (B, *), t () or (B,), out (B,): each entry of its own sample alone."""
+Reward = Callable[[Tensor], Tensor]
+"""x0 -> log h, (B, *) -> (B,): each entry of its own sample alone."""
+_F = TypeVar("_F")
 
 
 class Guided(Wrapper):
@@ -35,16 +38,22 @@ class Guided(Wrapper):
     Args:
         denoiser: the unguided one.
         log_h: (x, t) -> (B,), differentiable by ``torch.func``. If it holds tensors that count
-            samples, give it ``part(index)``, as ``classifier_log_prob`` does.
+            samples, give it ``part(index)``, as ``classifier_log_prob`` does; if it calls
+            torch.autograd, an attribute ``inference = False``.
         scale: strength; 0 is no guidance, 1 is Bayes where h is a likelihood.
     """
 
     def __init__(self, denoiser: Denoiser, log_h: LogH, scale: float = 1.0) -> None:
         super().__init__(denoiser)
         self.log_h, self.scale = log_h, scale
+        self.inference = denoiser.inference and getattr(log_h, "inference", True)
 
     def pull(self, x: Tensor, t: Tensor) -> Tensor:
         """scale grad_x log h(x, t), of the shape of x, in 1/units of x."""
+        return self.scale * self.gradient(x, t)
+
+    def gradient(self, x: Tensor, t: Tensor) -> Tensor:
+        """grad_x log h(x, t), of the shape of x, in 1/units of x."""
 
         def total(x: Tensor) -> Tensor:
             log_h = self.log_h(x, t)
@@ -56,7 +65,7 @@ class Guided(Wrapper):
             return log_h.sum()
 
         gradient: Tensor = torch.func.grad(total)(x)
-        return self.scale * gradient
+        return gradient
 
     def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """x0_hat + sigma^2/alpha pull."""
@@ -92,11 +101,57 @@ class Guided(Wrapper):
         half_g2 = like(0.5 * self.sde.g2(t), x)
         return self.denoiser.velocity(x, t, **cond) - half_g2 * self.pull(x, t)
 
+    def tilt(self, x: Tensor, t: Tensor, **cond: Any) -> Tilt:
+        """q (p h)^scale/p^scale: right where h = p(y | x_t), whose p h is a law of its own."""
+        inner, pull = tilt_of(self.denoiser, x, t, **cond), self.gradient(x, t)
+        more = 2 * dot(inner.base, pull) + dot(pull, pull)  # |s + pull|^2 - |s|^2
+        score = inner.score + self.scale * pull
+        return Tilt(score, inner.square + self.scale * more, inner.base)
+
     def part(self, index: slice) -> "Guided":
         """Guide these samples of a batch."""
-        cut = getattr(self.log_h, "part", None)
-        log_h = cut(index) if cut else self.log_h
-        return Guided(self.denoiser.part(index), log_h, self.scale)
+        return Guided(self.denoiser.part(index), _part(self.log_h, index), self.scale)
+
+
+class OnDenoised:
+    """log h(x, t) = reward(x0_hat(x, t)): see ``on_denoised``.
+
+    Args:
+        denoiser: the one to be guided.
+        reward: x0 -> (B,).
+    """
+
+    def __init__(self, denoiser: Denoiser, reward: Reward) -> None:
+        self.denoiser, self.reward = denoiser, reward
+        self.inference = denoiser.inference and getattr(reward, "inference", True)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """The reward of what x looks like it will become, (B,)."""
+        return self.reward(self.denoiser(x, t))
+
+    def part(self, index: slice) -> "OnDenoised":
+        """For these samples of a batch."""
+        return OnDenoised(self.denoiser.part(index), _part(self.reward, index))
+
+
+def on_denoised(denoiser: Denoiser, reward: Reward) -> OnDenoised:
+    r"""log h of a reward of clean data: ``Guided(denoiser, on_denoised(denoiser, reward))``.
+
+        grad_x log h = (d x0_hat/dx)^T grad reward(x0_hat),
+
+    where d x0_hat/dx = alpha Cov[x0 | x_t]/sigma^2 for an exact denoiser. The reward of the mean
+    is not the log of the mean of its exponential, so even with scale 1 this does not sample
+    p_0 e^reward.
+
+    Args:
+        denoiser: the one to be guided; a step costs its gradient and two evaluations.
+        reward: x0 -> (B,), of data in the model's units; with ``part(index)`` if it holds tensors
+            that count samples.
+
+    References:
+        Chung et al. 2023 (arXiv:2209.14687), eq. 11: the same approximation for a measurement.
+    """
+    return OnDenoised(denoiser, reward)
 
 
 class ClassifierLogProb:
@@ -129,6 +184,12 @@ class ClassifierLogProb:
         return ClassifierLogProb(self.classifier, self.y[index])
 
 
+def _part(function: _F, index: slice) -> _F:
+    """The same function for these samples of a batch."""
+    cut: Callable[[slice], _F] | None = getattr(function, "part", None)
+    return cut(index) if cut else function
+
+
 def classifier_log_prob(
     classifier: Callable[[Tensor, Tensor], Tensor], y: Tensor | int
 ) -> ClassifierLogProb:
@@ -139,75 +200,3 @@ def classifier_log_prob(
         y: label for all, an int, or one for each sample, (B,) long.
     """
     return ClassifierLogProb(classifier, y)
-
-
-class ClassifierFree(Wrapper):
-    r"""Classifier-free guidance, u + w (c - u) of the conditional c and the unconditional u.
-
-    w = 1 is the plain conditional model, w = 0 the unconditional one, w > 1 guides. (Ho and
-    Salimans write (1 + w') c - w' u, so w = 1 + w'; Dhariwal and Nichol's scale is w too.) All
-    predictions are affine in x0_hat, so the same mixture holds for each of them.
-
-    Where both are bindings of one denoiser, both are evaluated in one batch of 2B.
-
-    Args:
-        conditional: ``Given(denoiser, y=labels)``, say.
-        unconditional: ``Given(denoiser, y=K)`` with "no label" = K, or any other denoiser.
-        w: strength.
-    """
-
-    def __init__(self, conditional: Denoiser, unconditional: Denoiser, w: float) -> None:
-        super().__init__(conditional)
-        self.unconditional, self.w = unconditional, w
-        self.regular = conditional.regular and unconditional.regular
-
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """x0_hat of the mixture."""
-        return self._mix(lambda d, *a, **k: d(*a, **k), x, t, cond)
-
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Eps of the mixture."""
-        return self._mix(lambda d, *a, **k: d.eps(*a, **k), x, t, cond)
-
-    def v(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """V of the mixture."""
-        return self._mix(lambda d, *a, **k: d.v(*a, **k), x, t, cond)
-
-    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Score of the mixture."""
-        return self._mix(lambda d, *a, **k: d.score(*a, **k), x, t, cond)
-
-    def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Velocity of the mixture."""
-        return self._mix(lambda d, *a, **k: d.velocity(*a, **k), x, t, cond)
-
-    def part(self, index: slice) -> "ClassifierFree":
-        """Guide these samples of a batch."""
-        return ClassifierFree(self.denoiser.part(index), self.unconditional.part(index), self.w)
-
-    def _mix(
-        self, ask: Callable[..., Tensor], x: Tensor, t: Tensor, cond: dict[str, Any]
-    ) -> Tensor:
-        c, u = self.denoiser, self.unconditional
-        both = {} if cond else _both(c, u, x)
-        if both:
-            times = torch.cat([t, t]) if t.ndim else t
-            first, second = ask(c.denoiser, torch.cat([x, x]), times, **both).chunk(2)
-        else:
-            first, second = ask(c, x, t, **cond), ask(u, x, t, **cond)
-        return second + self.w * (first - second)
-
-
-def _both(c: Denoiser, u: Denoiser, x: Tensor) -> dict[str, Tensor]:
-    """Conditions for a batch of 2B, if c and u bind the same names on one denoiser; else none."""
-    if not (isinstance(c, Given) and isinstance(u, Given) and c.denoiser is u.denoiser):
-        return {}
-    if c.cond.keys() != u.cond.keys() or type(c.denoiser).part is not Denoiser.part:
-        return {}  # with a part of its own it holds what belongs to B samples, not to 2B
-    both = {}
-    for name in c.cond:
-        first, second = _spread(c.cond[name], x), _spread(u.cond[name], x)
-        if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
-            return {}
-        both[name] = torch.cat([first, second])
-    return both
