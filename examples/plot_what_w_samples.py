@@ -14,7 +14,6 @@ from scoresde.plots.style import ACCENTS, page
 from scoresde.samplers.particles import FeynmanKac
 
 sde, ts = VPSDE(), quadratic(150)
-torch.set_default_dtype(torch.float64)
 walks = {"ode": PFHeun(), "sde": EulerMaruyama(), "tilted": FeynmanKac()}
 looks = {k: (VIEWS[k].label, VIEWS[k].color, VIEWS[k].marker) for k in ("ode", "sde")}
 looks["tilted"] = (r"tilted: $p(x)\,p(y|x)^w$", ACCENTS[0], "s")
@@ -22,7 +21,7 @@ looks["tilted"] = (r"tilted: $p(x)\,p(y|x)^w$", ACCENTS[0], "s")
 
 def draw(c, u, w, n):
     """Samples of the three laws from the same noise."""
-    x = torch.randn(n, 1, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(n, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     generator = torch.Generator().manual_seed(1)
     return {k: walk(ClassifierFree(c, u, w), x, ts, generator) for k, walk in walks.items()}
 
@@ -44,7 +43,7 @@ found = [{k: float(x.var()) for k, x in draw(c, u, w, 4000).items()} for w in st
 law = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[[0.25]], [[0.25]]], sde)
 means = {"ode": 1.319828, "sde": 1.166604, "tilted": 1.035517}
 samples = draw(law.component(1), law, 2.0, 20_000)
-grid = torch.linspace(-1, 3.2, 400)[:, None]
+grid = torch.linspace(-1, 3.2, 400, dtype=torch.float64)[:, None]
 density = law.log_prob(grid).exp() * law.posterior(grid)[:, 1] ** 2
 density /= density.sum() * float(grid[1] - grid[0])
 with page(6.4) as (figure, look):

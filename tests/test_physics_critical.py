@@ -8,8 +8,8 @@ import torch
 from scoresde import DDIM, VESDE, VPSDE, CosineVPSDE, GaussianMixture, X0Denoiser, quadratic
 from scoresde.data import checkerboard, gm1, ring, two_modes
 from scoresde.physics.critical import clone_probability, collapse_time, speciation_time
-from scoresde.physics.information import mutual_information
 from scoresde.physics.empirical import Empirical, memorisation
+from scoresde.physics.information import mutual_information
 
 CRITERIA = ["covariance", "density", "drift"]
 

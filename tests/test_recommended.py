@@ -42,7 +42,6 @@ close = torch.testing.assert_close
         (Adams(3, 0), 3),
         (Adams(1, 2), 2),
         (Adams(2, 3), 3),
-        (Adams(3, 3), 3),
         (Adams(2, 3, 0.5), 3),
         (Adams(3, 4), 4),
     ],
