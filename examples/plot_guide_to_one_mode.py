@@ -53,7 +53,7 @@ for name, model in models.items():
     hits = x[law.posterior(x).argmax(1) == target]
     share, distance = len(hits) / n, float(sliced_wasserstein(x, truth))
     print(f"{name:16s} {share:6.1%} in the mode, sliced W2 to it {distance:.3f}")
-    samples[f"{name}\n{share:.1%} hits\n{seconds / share:.2g} s per 1000"] = x
+    samples[f"{name}\n{share:.1%} hits\n{seconds / share:.2g} s per 1000 hits"] = x
 
 # %%
 # Two samples of the mode itself are 0.01 apart. Seven of eight unguided points are thrown away; a
