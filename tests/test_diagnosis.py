@@ -14,7 +14,8 @@ from scoresde import (
     moments,
     optimized,
 )
-from scoresde.diagnosis import CAUSES, climb, contributions, distances
+from scoresde.data import checkerboard
+from scoresde.diagnosis import CAUSES, climb, contributions, distances, observables
 from scoresde.metrics import sliced_wasserstein
 
 SDE = VPSDE()
@@ -33,8 +34,10 @@ def network(law, shift=0.0):
 def test_the_parts_add_up_to_the_whole(sampler):
     ladder = climb(network(GM1, 0.1), GM1, sampler, log_snr(SDE, 8), n=400, fine=60)
     found = contributions(ladder, repeats=5)
-    assert all(len(parts) == len(CAUSES) == 4 for parts in found.values())
-    total = lambda name: sum(float(part.value) for part in found[name])
+    assert all(len(split.parts) == len(CAUSES) == 4 for split in found.values())
+    total = lambda name: sum(float(part.value) for part in found[name].parts)
+    for name, split in found.items():
+        assert total(name) == pytest.approx(float(split.total.value), abs=1e-12)
     first, last = ladder.rungs[0], ladder.rungs[-1]
     assert total("E[x1]") == pytest.approx(float(last.mean() - first.mean()), abs=1e-12)
     nll = float(GM1.log_prob(first).mean() - GM1.log_prob(last).mean())
@@ -58,7 +61,7 @@ def test_a_known_error_of_learning():
     """x0_hat shifted by 0.1 everywhere: the flow of N(m, v) ends shifted by what its ODE says."""
     model = network(GAUSS, 0.1)
     ladder = climb(model, GAUSS, DDIM(), log_snr(SDE, 20), n=2000, fine=2000, last="stop")
-    learned = contributions(ladder, repeats=5)["E[x1]"][CAUSES.index("learning")]
+    learned = contributions(ladder, repeats=5)["E[x1]"].parts[CAUSES.index("learning")]
     # alpha delta D enters a linear equation: the shift is that of DDIM on a fine grid
     ts, shift = log_snr(SDE, 4000), torch.zeros(())
     for row in DDIM().table(SDE, ts).rows():
@@ -80,7 +83,7 @@ def test_a_known_error_of_discretisation():
             moments(s, GAUSS, g, start) for s, g in ((DDIM(), ts), (DDIM(), log_snr(SDE, 4000)))
         )
     )
-    found = parts["E[x1^2]"][CAUSES.index("discretisation")]
+    found = parts["E[x1^2]"].parts[CAUSES.index("discretisation")]
     assert abs(float(found.value - (coarse - fine))) < 5 * float(found.error) + 1e-4
 
 
@@ -90,6 +93,12 @@ def test_a_sampler_with_noise_is_driven_by_one_path():
     ladder = climb(network(GM1), GM1, EulerMaruyama(), ts, n=200, fine=64)
     near, _ = distances(ladder)
     assert float(near[3]) < 1e-10 and float(near[2]) < 1e-9
+
+
+def test_only_a_law_with_tails_is_asked_for_its_density():
+    assert "-log p (nats)" in observables(GM1)
+    boxes = observables(checkerboard(SDE))
+    assert boxes.keys() == {"E[x1]", "E[x1^2]", "E[x2]", "E[x2^2]"}
 
 
 def test_the_law_must_be_that_of_the_model():

@@ -1,4 +1,4 @@
-"""The command line: ``scoresde demo | train | sample | compare | evaluate | info``.
+"""The command line: ``scoresde demo | train | sample | compare | evaluate | diagnose | info``.
 
 Each command is a frozen dataclass of options whose ``run`` does the work; ``--help`` after it
 lists them. A run is a folder: see ``scoresde.runs``.
@@ -18,7 +18,9 @@ usage: scoresde COMMAND [options]
   sample RUN       draw samples from a trained run
   compare RUN      every sampler at several numbers of steps: one table, one figure
   evaluate RUN     distances from the truth, or from a file, each beside its noise floor
+  diagnose RUN     whose error is it: truncation, prior, learning or discretisation
   info [RUN]       versions and devices; what a run holds
+  lab              the laboratory, an interactive page, in the browser
 
 scoresde COMMAND --help lists the options of a command.
 """

@@ -1,7 +1,9 @@
 """The commands on runs, by name; a new one is a module and a line."""
 
+from .diagnose import Diagnose
 from .info import Info
 from .judge import Compare, Evaluate
+from .lab import Lab
 from .sampling import Sample
 from .train import Train
 
@@ -12,5 +14,7 @@ COMMANDS = {
     "sample": Sample,
     "compare": Compare,
     "evaluate": Evaluate,
+    "diagnose": Diagnose,
     "info": Info,
+    "lab": Lab,
 }

@@ -40,6 +40,7 @@ from ..runs import (
     pick_device,
 )
 from ..samplers import recommended, sample
+from .exact import BiasRow, compare_exact
 
 __all__ = ["Compare", "Evaluate"]
 
@@ -57,10 +58,18 @@ METRICS: dict[str, Metric] = {
 class Compare:
     """Every sampler at several numbers of steps: one table, one figure."""
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
-    steps: tuple[int, ...] = (10, 20, 50, 100)
-    """Evaluations for the SDE and the ODE."""
+    folder: Annotated[Path | None, tyro.conf.Positional] = None
+    """Folder of the run; with --exact it may be left out."""
+    exact: bool = False
+    """Judge the samplers alone: W2 and KL without samples and without a network, on the Gaussian
+    with the mean and covariance of the run's data (or of --law)."""
+    law: str | None = None
+    """With --exact and no run: a named law, gauss if not given."""
+    out: Path | None = None
+    """With --exact and no run: where to write; runs/exact-LAW if not given."""
+    steps: tuple[int, ...] = ()
+    """Evaluations for the SDE and the ODE; with --exact, of all. 10 20 50 100 if not given, and
+    10 20 40 ... 640 with --exact, where they cost nothing."""
     chain: tuple[int, ...] = (100, 1000)
     """Lengths of the chain."""
     n: int = 4096
@@ -70,15 +79,23 @@ class Compare:
     device: str = "auto"
     """cpu, cuda, or auto."""
 
-    def run(self) -> list[Score]:
-        """Measure; print the table; write compare.json, compare.csv and compare.html."""
+    def run(self) -> list[Score] | list[BiasRow]:
+        """Measure; print the table; write compare.json and compare.html (or exact.*)."""
         from tqdm.auto import tqdm
 
+        if self.exact:
+            return compare_exact(self.folder, self.law, self.out, self.steps)
+        if self.folder is None or self.law is not None or self.out is not None:
+            raise ValueError(
+                "expected the folder of a run, and --law or --out with --exact alone: "
+                "scoresde compare RUN, or scoresde compare --exact [--law NAME]"
+            )
         device = pick_device(self.device)
-        check_counts(n=self.n, **{"steps": min(self.steps), "chain": min(self.chain, default=1)})
+        steps = self.steps or (10, 20, 50, 100)
+        check_counts(n=self.n, **{"steps": min(steps), "chain": min(self.chain, default=1)})
         run = Run.open(self.folder, device)
         truth = run.truth(self.n, device)
-        entries = view_entries(run.denoiser.sde, self.steps, self.chain)
+        entries = view_entries(run.denoiser.sde, steps, self.chain)
         bar = tqdm(entries, desc="samplers", unit="sampler")
         scores = [measure(run.denoiser, entry, truth, self.seed) for entry in bar]
         print(f"{truth.size} samples with each, against as many {_reference(truth)}")
@@ -165,7 +182,7 @@ class Evaluate:
         if self.against is None:
             return run.truth(self.n, device)
         points = load_points(self.against).to(device)
-        dim = run.config.model.net.dim
+        dim = run.event.numel()
         if points.shape[1] != dim:
             raise ValueError(
                 f"expected points of dimension {dim}, as the run's, got {points.shape[1]} "

@@ -130,7 +130,8 @@ def styles(
         key = views.get(name, name)
         i = next(seen.setdefault(key, count()))
         if key in VIEWS:
-            marker = VIEWS[key].marker if i == 0 else MARKERS.replace(VIEWS[key].marker, "")[i]
+            others = MARKERS.replace(VIEWS[key].marker, "")
+            marker = VIEWS[key].marker if i == 0 else others[i % len(others)]
             color = VIEWS[key].color
         else:
             j = next(fresh)

@@ -18,18 +18,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .denoiser import Denoiser
-from .grids import log_snr, optimized
-from .metrics import Estimate, sliced_wasserstein
-from .mixture import GaussianMixture, Law
-from .samplers import Adams, BrownianPath, Sampler
-from .samplers.sampling import Ending, finish
+from ..denoiser import Denoiser
+from ..grids import log_snr, optimized
+from ..metrics import Estimate, sliced_wasserstein
+from ..mixture import GaussianMixture, Law
+from ..samplers import Adams, BrownianPath, Sampler
+from ..samplers.sampling import Ending, finish
 
-__all__ = ["CAUSES", "Ladder", "climb", "contributions", "distances", "observables"]
+__all__ = ["CAUSES", "Ladder", "Split", "climb", "contributions", "distances", "observables"]
 
 CAUSES = ("truncation", "prior mismatch", "learning", "discretisation")
 Observable = Callable[[Tensor], Tensor]
@@ -43,10 +44,26 @@ class Ladder:
     Attributes:
         law: the exact data.
         rungs: samples of L_0, ..., L_4.
+        paired: whether sample i of the data belongs to sample i of the other rungs.
     """
 
     law: Law
     rungs: tuple[Tensor, ...]
+    paired: bool
+
+
+class Split(NamedTuple):
+    """One observable of L_0, and what each cause adds to it, with bootstrap errors.
+
+    Attributes:
+        data: its value on the exact data.
+        parts: truncation, prior mismatch, learning, discretisation, in its units.
+        total: that of L_4 minus that of L_0: the sum of the parts.
+    """
+
+    data: Tensor
+    parts: tuple[Estimate, ...]
+    total: Estimate
 
 
 def climb(
@@ -58,6 +75,7 @@ def climb(
     fine: int = 1000,
     seed: int = 0,
     last: Ending = "denoise",
+    watch: Callable[[str], None] = lambda name: None,
 ) -> Ladder:
     """Sample the five laws.
 
@@ -71,6 +89,7 @@ def climb(
             sampler itself for one with it.
         seed: of the samples of L_0, of x_T and of the noise.
         last: the user's ending, for L_1 to L_4 (see ``sample``).
+        watch: called with the name of each walk before it begins: it is what takes the time.
     """
     if model.sde != law.sde or model.affine is not None:
         raise ValueError(
@@ -91,6 +110,7 @@ def climb(
 
     @torch.no_grad()
     def walk(denoiser: Denoiser, x: Tensor, by: Sampler, on: Tensor, like: Tensor) -> Tensor:
+        watch("the network" if denoiser is model else "the exact score")
         x = by(denoiser, x.to(like.dtype), on, noise=noise)
         return finish(denoiser, x, on, last).to(data.dtype)
 
@@ -105,6 +125,7 @@ def climb(
             walk(model, prior, solver, grid, kind),
             walk(model, prior, sampler, ts, kind),
         ),
+        not sampler.noise,
     )
 
 
@@ -115,8 +136,13 @@ def _fine(law: Law, n: int, t_max: float, t_eps: float, noisy: bool) -> Tensor:
 
 
 def observables(law: Law) -> dict[str, Observable]:
-    """What is observed of each rung: -log p_0, the moments, the weights of the modes."""
-    found: dict[str, Observable] = {"-log p (nats)": lambda x: -law.log_prob(x)}
+    """What is observed of each rung: -log p_0, the moments, the weights of the modes.
+
+    Only a mixture is asked for -log p_0: outside of a bounded support it is infinite.
+    """
+    found: dict[str, Observable] = {}
+    if isinstance(law, GaussianMixture):
+        found["-log p (nats)"] = lambda x: -law.log_prob(x)
     for i in range(min(law.event.numel(), 3)):
         found[f"E[x{i + 1}]"] = partial(_power, i, 1)
         found[f"E[x{i + 1}^2]"] = partial(_power, i, 2)
@@ -134,31 +160,31 @@ def _mode(law: GaussianMixture, k: int, x: Tensor) -> Tensor:
     return law.posterior(x)[:, k]
 
 
-def contributions(
-    ladder: Ladder, repeats: int = 100, seed: int = 0
-) -> Mapping[str, tuple[Estimate, ...]]:
+def contributions(ladder: Ladder, repeats: int = 100, seed: int = 0) -> Mapping[str, Split]:
     """What each cause adds to each observable, and to the squared sliced W2 from the data.
 
-    The errors are those of the bootstrap over samples (the rungs above the data are resampled
-    together). The four estimates of an observable add up to that of L_4 minus that of L_0.
+    The errors are those of the bootstrap over samples; what is paired is resampled together. The
+    parts of an observable add up to its total by construction.
 
     Returns:
-        name -> (truncation, prior mismatch, learning, discretisation), in the observable's units.
+        name -> its parts, in the observable's units.
     """
     generator = torch.Generator().manual_seed(seed)
     n = len(ladder.rungs[0])
     picks = [torch.randint(n, (2, n), generator=generator) for _ in range(repeats)]
+    if ladder.paired:
+        picks = [pick[:1].expand(2, n) for pick in picks]
     found = {}
     for name, observe in observables(ladder.law).items():
         values = torch.stack([observe(x) for x in ladder.rungs]).cpu()
-        found[name] = _steps(_means(values), picks, n)
+        found[name] = _split(_means(values), picks, n)
 
     def squared(own: Tensor, other: Tensor) -> Tensor:
         data, *above = ladder.rungs
         values = [sliced_wasserstein(x[other], data[own]).square() for x in above]
         return torch.stack([torch.zeros_like(values[0]), *values]).cpu()
 
-    found["squared sliced W2"] = _steps(squared, picks, n)
+    found["squared sliced W2"] = _split(squared, picks, n)
     return found
 
 
@@ -167,14 +193,18 @@ def _means(values: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda own, other: torch.cat([values[:1, own].mean(1), values[1:, other].mean(1)])
 
 
-def _steps(
-    values: Callable[[Tensor, Tensor], Tensor], picks: list[Tensor], n: int
-) -> tuple[Estimate, ...]:
-    """Differences between neighbouring rungs, with their bootstrap errors."""
+def _split(values: Callable[[Tensor, Tensor], Tensor], picks: list[Tensor], n: int) -> Split:
+    """Differences between neighbouring rungs and between the ends, with bootstrap errors."""
     all_of = torch.arange(n)
-    best = values(all_of, all_of).diff()
-    again = torch.stack([values(*pick).diff() for pick in picks])
-    return tuple(Estimate(b, e) for b, e in zip(best, again.std(0), strict=True))
+    rungs = values(all_of, all_of)
+    again = torch.stack([_steps(values(*pick)) for pick in picks]).std(0)
+    *parts, total = (Estimate(b, e) for b, e in zip(_steps(rungs), again, strict=True))
+    return Split(rungs[0], tuple(parts), total)
+
+
+def _steps(rungs: Tensor) -> Tensor:
+    """From rung to rung, and from the first to the last, (5,)."""
+    return torch.cat([rungs.diff(), rungs[-1:] - rungs[:1]])
 
 
 def distances(ladder: Ladder) -> tuple[Tensor, Tensor]:
