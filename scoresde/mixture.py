@@ -63,7 +63,9 @@ class GaussianMixture(Law):
     def __init__(self, weights: Tensor, means: Tensor, covs: Tensor, sde: SDE) -> None:
         """Diagonalise the covariances and keep everything as float64 buffers."""
         super().__init__(sde)
-        weights, means, covs = (torch.as_tensor(a).double() for a in (weights, means, covs))
+        weights, means, covs = (
+            torch.as_tensor(a, dtype=torch.float64) for a in (weights, means, covs)
+        )
         _check_mixture(weights, means, covs)
         spectrum, basis = torch.linalg.eigh(covs)
         self.register_buffer("weights", weights / weights.sum())
@@ -162,7 +164,10 @@ class GaussianMixture(Law):
         alpha, sigma2 = (like(c, z) for c in self._path(t, z))
         spread = (alpha**2 * self.spectrum[labels] + sigma2).sqrt() * z
         centre = alpha * self.means.flatten(1)[labels]
-        rotated = torch.einsum("be,bde->bd", spread, self.basis[labels])
+        if len(self.weights) == 1:  # without n copies of one basis
+            rotated = spread @ self.basis[0].T
+        else:
+            rotated = torch.einsum("be,bde->bd", spread, self.basis[labels])
         return (centre + rotated).reshape(n, *self.event)
 
     def mmse(self, t: Tensor) -> Tensor:

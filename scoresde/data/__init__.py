@@ -5,6 +5,11 @@
 >>> from scoresde.sde import VPSDE
 >>> LAWS["ring"](VPSDE()).sample(3).shape
 torch.Size([3, 2])
+
+``TRAJECTORIES`` maps a name to a family of paths:
+
+>>> TRAJECTORIES["kepler"]()(3).shape
+torch.Size([3, 64, 2])
 """
 
 from collections.abc import Callable
@@ -25,10 +30,50 @@ from .gaussians import (
     two_modes,
 )
 from .points import load_points
+from .trajectories import (
+    TRAJECTORIES,
+    Brownian,
+    Chirp,
+    DampedOscillator,
+    DoublePendulum,
+    DoubleWell,
+    DrivenOscillator,
+    Family,
+    GaussianFamily,
+    Kepler,
+    Labelled,
+    Larmor,
+    Lissajous,
+    OrnsteinUhlenbeck,
+    RingDown,
+    RunAndTumble,
+    Splines,
+    ThermalOscillator,
+    load_trajectories,
+    save_wav,
+)
 
 __all__ = [
     "LAWS",
+    "TRAJECTORIES",
     "Boxes",
+    "Brownian",
+    "Chirp",
+    "DampedOscillator",
+    "DoublePendulum",
+    "DoubleWell",
+    "DrivenOscillator",
+    "Family",
+    "GaussianFamily",
+    "Kepler",
+    "Labelled",
+    "Larmor",
+    "Lissajous",
+    "OrnsteinUhlenbeck",
+    "RingDown",
+    "RunAndTumble",
+    "Splines",
+    "ThermalOscillator",
     "aniso3",
     "checkerboard",
     "gauss",
@@ -36,9 +81,11 @@ __all__ = [
     "gm2",
     "grid",
     "load_points",
+    "load_trajectories",
     "moons",
     "ring",
     "rings",
+    "save_wav",
     "spiral",
     "swiss_roll",
     "three_modes",

@@ -37,14 +37,15 @@ def load_points(path: str | Path, key: str | None = None) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"expected a file of points, got nothing at {path}")
     try:
-        array = _read(path, key)
+        array = read_array(path, key)
         _check(array)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: {error}") from error
     return torch.from_numpy(array.astype(np.float64))
 
 
-def _read(path: Path, key: str | None) -> Array:
+def read_array(path: Path, key: str | None) -> Array:
+    """The array of an npy, npz or csv file, as it stands there."""
     match path.suffix.lower():
         case ".npy" | ".npz":
             return _read_numpy(path, key)

@@ -37,7 +37,7 @@ def wasserstein(x: Tensor, y: Tensor, p: int = 1) -> Tensor:
     x, y = as_pair(x, y)
     _check_exponent(p)
     if x.shape[1] == 1:
-        return _sorted_cost(x.mT, y.mT, p)[0] ** (1 / p)
+        return sorted_cost(x.mT, y.mT, p)[0] ** (1 / p)
     import ot
 
     costs = distances(x.double().cpu(), y.double().cpu()) ** p
@@ -76,7 +76,7 @@ def sliced_wasserstein(
     if projections < 1:
         raise ValueError(f"expected at least one projection, got {projections}")
     u = directions(x.shape[1], projections, seed).to(x.dtype).to(x.device, non_blocking=True)
-    return _sorted_cost(u @ x.mT, u @ y.mT, p).mean() ** (1 / p)
+    return sorted_cost(u @ x.mT, u @ y.mT, p).mean() ** (1 / p)
 
 
 def gaussian_w2(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def directions(d: int, count: int, seed: int) -> Tensor:
     return q.mT.reshape(-1, d)[:count]
 
 
-def _sorted_cost(x: Tensor, y: Tensor, p: int) -> Tensor:
+def sorted_cost(x: Tensor, y: Tensor, p: int) -> Tensor:
     """W_p^p of each row: the integral of |F^{-1} - G^{-1}|^p over levels. (L, n) -> (L,)."""
     x, y = x.sort(-1).values, y.sort(-1).values
     n, m = x.shape[-1], y.shape[-1]
