@@ -24,9 +24,13 @@ extensions = [
     "sphinx_exercise",
     "sphinx_gallery.gen_gallery",
     "sphinx_proof",
-    "docstrings",  # from here on: docs/_ext
+    "bychapter",  # from here on: docs/_ext
+    "chapters",
+    "docstrings",
+    "laboratory",
     "links",
     "offline",
+    "sheets",
 ]
 exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py", "gallery/*.md5"]
 templates_path = ["_templates"]
@@ -75,6 +79,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,  # that page loads scripts from elsewhere
     "download_all_examples": False,
     "remove_config_comments": True,
+    "first_notebook_cell": "%pip install scoresde\n%matplotlib inline",
     "show_memory": False,
 }
 

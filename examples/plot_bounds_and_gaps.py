@@ -75,8 +75,8 @@ for d in (0.0, delta):
 # In closed form, with the clock :math:`\theta = \int\beta/v\,dt`: the bound is
 # :math:`\mathrm{KL}_T + \delta^2\theta/2`; the variance of the SDE's samples tends to
 # :math:`c/(1 + 2\delta)`, whatever happened before; the ODE's is multiplied by
-# :math:`e^{-\delta\theta}`. A tenth of the score is twenty per cent of the variance to the SDE,
-# and two thirds of it to the ODE.
+# :math:`e^{-\delta\theta}`. A tenth of the score is a sixth of the variance to the SDE, and two
+# thirds of it to the ODE.
 
 theta = math.log((plain.sde.alpha(ends[1]) ** 2 * c + plain.sde.sigma2(ends[1])) / c)
 theta = float(theta - 2 * plain.sde.log_alpha(ends[1]))

@@ -18,9 +18,9 @@ from scoresde.plots.style import ACCENTS, VIEWS, page
 sde, generator = VPSDE(), torch.Generator().manual_seed(0)
 
 # %%
-# In eight dimensions. The responsibility of the point that a state came from is near zero while
-# many points could have been it, and one after the *collapse*, where :math:`I(x_0; x_t) = \log n`:
-# what a state still knows of its origin is then as much as it takes to name one of n.
+# In eight dimensions. The responsibility of the point that a state came from is small while many
+# points could have been it, and near one after the *collapse*, where :math:`I(x_0; x_t) = \log n`:
+# what a state still knows of its origin is there as much as it takes to name one of n.
 
 space = GaussianMixture([1.0], torch.zeros(1, 8), torch.eye(8)[None], sde)
 t = torch.linspace(0.02, 0.8, 27, dtype=torch.float64)

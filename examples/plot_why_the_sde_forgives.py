@@ -24,9 +24,9 @@ delta, c, sde = 0.1, 0.25, VPSDE()
 #
 # .. math:: \frac{dw}{d\theta} = \eta^2 - \big(\eta^2 + (1 + \eta^2)\,\delta\big)\, w .
 #
-# It forgets where it was at the rate :math:`\eta^2`. The ODE forgets nothing: its error
-# :math:`e^{-\delta\theta}` grows as long as the walk lasts. Lines: this formula; points: DDIM with
-# that :math:`\eta`, from the table of its coefficients.
+# It forgets where it was at the rate in brackets, about :math:`\eta^2`. The ODE forgets nothing:
+# its :math:`w = e^{-\delta\theta}` falls as long as the walk lasts. Lines: this formula; points:
+# DDIM with that :math:`\eta`, from the table of its coefficients.
 
 ts = log_snr(sde, 4000, t_eps=1e-4)
 v = c * sde.alpha(ts) ** 2 + sde.sigma2(ts)

@@ -50,8 +50,8 @@ class Affine(nn.Module):
 
     Args:
         mean: (*event).
-        scale: positive standard deviations (*event), or a lower triangular matrix (d, d) for
-            full whitening of the flattened event.
+        scale: positive standard deviations (*event), or an invertible matrix (d, d) for full
+            whitening of the flattened event.
     """
 
     __call__: Callable[..., Tensor]
@@ -65,27 +65,52 @@ class Affine(nn.Module):
         self.register_buffer("scale", scale)
 
     @classmethod
-    def fit(cls, x: Tensor, whiten: bool = False) -> "Affine":
-        """Mean and standard deviation of each coordinate of x (n, *); or the full covariance.
+    def fit(cls, x: Tensor, whiten: float = 0.0) -> "Affine":
+        r"""Mean and standard deviation of each coordinate of x (n, *); whitened to a power.
+
+        With C = D P D the covariance, D the standard deviations and P the correlations,
+
+            scale = D P^{whiten/2},        so white noise in z is noise of covariance D P^whiten D.
+
+        0 keeps the standard deviations alone; 1 (or True) removes the full covariance, by the
+        whitening that keeps each z_i as near as can be to its x_i. Smooth paths fill few of their
+        directions: noise that is white in x is far rougher than they are, and in fully whitened
+        units the directions that hardly occur count as much as all others. In between, at 1/2,
+        the noise has the geometric mean of both spectra, and so have the data in z. Eigenvalues
+        below 1e-9 of the largest are taken for that.
+
+        Args:
+            x: data, (n, *).
+            whiten: power of the correlations that is removed, 0 to 1; True is 1.
 
         Raises:
-            ValueError: if x is empty, not finite, or constant along a coordinate (or, for
-                whitening, if its covariance is singular).
+            ValueError: if x is empty, not finite, or constant along a coordinate, or, for full
+                whitening, if its covariance is singular.
+
+        References:
+            Kessy, Lewin and Strimmer 2018 (arXiv:1512.00809), eq. 13 (whiten = 1: "ZCA-cor").
         """
         check_data(x)
+        if not 0 <= whiten <= 1:
+            raise ValueError(
+                f"expected 0 <= whiten <= 1, a power of the correlations, got {whiten}"
+            )
         wide = x.double()
-        if not whiten:
-            return cls(wide.mean(0).to(x.dtype), wide.std(0, correction=0).to(x.dtype))
-        cov = torch.atleast_2d(wide.flatten(1).T.cov(correction=0))
-        factor, info = torch.linalg.cholesky_ex(cov)
-        # The share of each variance that the coordinates before it leave open.
-        open_share = factor.diagonal().square() / cov.diagonal()
-        if int(info) or float(open_share.min()) < 1e-12:
+        mean, std = wide.mean(0), wide.std(0, correction=0)
+        if whiten == 0:
+            return cls(mean.to(x.dtype), std.to(x.dtype))
+        unit = ((wide - mean) / std).flatten(1)
+        values, basis = torch.linalg.eigh(unit.T @ unit / len(unit))
+        if whiten == 1 and float(values[0]) < 1e-12 * float(values[-1]):
             raise ValueError(
                 "expected coordinates that are linearly independent, got a singular covariance: "
-                f"{len(x)} samples in {wide.flatten(1).shape[1]} dimensions; use whiten=False"
+                f"{len(x)} samples in {len(values)} dimensions; use whiten=False, or for smooth "
+                "paths whiten=0.5"
             )
-        return cls(wide.mean(0).to(x.dtype), factor.to(x.dtype))
+        if whiten < 1:
+            values = values.clamp(min=1e-9 * float(values[-1]))
+        root = (basis * values ** (0.5 * whiten)) @ basis.T
+        return cls(mean.to(x.dtype), (std.flatten()[:, None] * root).to(x.dtype))
 
     @property
     def whitens(self) -> bool:
@@ -97,7 +122,7 @@ class Affine(nn.Module):
         centred = x - self.mean
         if not self.whitens:
             return centred / self.scale
-        z: Tensor = torch.linalg.solve_triangular(self.scale, centred.flatten(1).T, upper=False)
+        z: Tensor = torch.linalg.solve(self.scale, centred.flatten(1).T)
         return z.mT.reshape(x.shape)
 
     def inverse(self, z: Tensor) -> Tensor:
@@ -108,8 +133,10 @@ class Affine(nn.Module):
 
     def log_det(self) -> Tensor:
         """log |dx/dz| in nats; log p(x) = log p(z) - log_det."""
-        scale = self.scale.diagonal() if self.whitens else self.scale
-        return scale.log().sum()
+        if not self.whitens:
+            return self.scale.log().sum()
+        log_det: Tensor = torch.linalg.slogdet(self.scale)[1]
+        return log_det
 
 
 class Denoiser(nn.Module, ABC):

@@ -2,6 +2,7 @@
 
     config.json    one tree of frozen dataclasses: data, model, training
     model.pt       weights, units, and the model's recipe (``scoresde.training.load`` reads it)
+    classifier.pt  of noisy points, if one was trained: what `sample --guide` may use
     held-out.npy   points that were not trained on, if the data came from a file
     training.csv   the loss and what was measured on the way
     report.html    the page about it; figures/ holds its pictures
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor
 
 from .comparison import Truth
-from .data import LAWS, load_points
+from .data import LAWS, TRAJECTORIES, Family, GaussianFamily, load_points, load_trajectories
+from .data.trajectories import holds_trajectories
 from .denoiser import Denoiser
 from .files import atomically
 from .mixture import Law
@@ -31,6 +33,7 @@ __all__ = [
     "RunConfig",
     "RunData",
     "TrainingConfig",
+    "TrajectoryData",
     "check_counts",
     "make_way",
     "pick_device",
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 HELD_OUT = "held-out.npy"
+CLASSIFIER = "classifier.pt"
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,42 @@ class FileData:
     rows: int
 
 
-RunData = LawData | FileData
+@dataclass(frozen=True)
+class TrajectoryData:
+    """Paths of a named family, drawn anew: a pool to train on, and others to judge by.
+
+    Args:
+        name: a key of ``scoresde.data.TRAJECTORIES``.
+        length: number of times L; 0 for the family's own.
+    """
+
+    name: str
+    length: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown name, and what is no length."""
+        if self.name not in TRAJECTORIES:
+            known = ", ".join(TRAJECTORIES)
+            raise ValueError(f"expected a family among {known}, got {self.name!r}")
+        self.family()
+
+    def family(self) -> Family:
+        """The family, at its default parameters."""
+        family = TRAJECTORIES[self.name]
+        return family(length=self.length) if self.length else family()
+
+    def law(self, sde: SDE) -> Law | None:
+        """The exact law of the paths where they are Gaussian, else None."""
+        family = self.family()
+        return family.law(sde) if isinstance(family, GaussianFamily) else None
+
+    def paths(self, seed: int, n: int = 50_000, held_out: int = 10_000) -> tuple[Tensor, Tensor]:
+        """Paths to train on, and others to judge by: (n, L, C) and (held_out, L, C)."""
+        family, generator = self.family(), torch.Generator().manual_seed(seed)
+        return family(n, generator), family(held_out, generator)
+
+
+RunData = LawData | FileData | TrajectoryData
 """The kinds of data a run can be about."""
 
 
@@ -88,6 +127,8 @@ class TrainingConfig:
         lr: largest learning rate.
         discrete: 0 for continuous time; N for the times i/N of a chain alone.
         seed: of everything random.
+        label_dropout: share of labels shown as "no label"; of a network with classes.
+        classifier: whether one was trained beside it.
     """
 
     steps: int
@@ -95,6 +136,8 @@ class TrainingConfig:
     lr: float
     discrete: int
     seed: int
+    label_dropout: float = 0.0
+    classifier: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,14 +197,22 @@ class Run:
             self.folder / "config.json", lambda part: part.write_text(text, encoding="utf-8")
         )
         save(self.folder / "model.pt", self.denoiser, self.config.model)
-        for old in (*self.folder.glob("compare.*"), *self.folder.glob("evaluation*.json")):
+        kinds = ("compare.*", "diagnosis.*", "exact.*", "evaluation*.json", CLASSIFIER)
+        for old in [path for kind in kinds for path in self.folder.glob(kind)]:
             old.unlink()
 
     @property
     def law(self) -> Law | None:
-        """The exact law, where the data have a name."""
+        """The exact law, where the data have a name and it is known."""
         data = self.config.data
-        return data.law(self.denoiser.sde) if isinstance(data, LawData) else None
+        return None if isinstance(data, FileData) else data.law(self.denoiser.sde)
+
+    @property
+    def event(self) -> torch.Size:
+        """Shape of one sample: (d,) of points, (L, C) of paths."""
+        if self.denoiser.affine is not None:
+            return self.denoiser.affine.mean.shape
+        return torch.Size([getattr(self.config.model.net, "dim", 0)])
 
     def truth(self, n: int, device: torch.device) -> Truth:
         """What samples of this run are compared with: exact ones, or the held-out points."""
@@ -203,8 +254,8 @@ def check_points_path(path: Path) -> None:
 
 
 def read_points(path: Path, seed: int) -> tuple[Tensor, Tensor, FileData]:
-    """Points of a file: to train on, to judge by, and what to remember of them."""
-    points = load_points(path)
+    """Points (n, d) or paths (n, L, C) of a file: to train on, to judge by, what to remember."""
+    points = load_trajectories(path) if holds_trajectories(path) else load_points(path)
     if len(points) < 20:
         raise ValueError(f"expected at least 20 points to learn from, got {len(points)} in {path}")
     train, held_out = split(points, seed)

@@ -21,7 +21,7 @@ FLOORS = {
     2: "denoiser nets",
     3: "mixture guidance losses samplers inverse likelihood",
     4: "physics data metrics training",
-    5: "plots baselines interop",
+    5: "plots baselines interop lab",
     6: "comparison diagnosis report runs",
     7: "demos cli",
     8: "testing",

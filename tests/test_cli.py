@@ -120,7 +120,7 @@ def test_a_named_law_is_compared_with_the_exact_one(tmp_path):
     ("words", "message"),
     [
         ([], None),
-        (["train"], "one of --law NAME and --data FILE"),
+        (["train"], "one of --law NAME, --family NAME and --data FILE"),
         (["train", "--law", "circle"], "expected a law among"),
         (["train", "--data", "nowhere.csv"], "nothing at nowhere.csv"),
         (["train", "--law", "ring", "--device", "cuda:99"], "expected a device that is there"),

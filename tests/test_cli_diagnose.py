@@ -130,6 +130,11 @@ def test_points_of_a_file_have_no_exact_score(tmp_path, capsys):
     assert "scoresde evaluate" in error and len(error.splitlines()) == 1
 
 
+def test_an_error_takes_two(folder, capsys):
+    assert main(["diagnose", str(folder), "--repeats", "1"]) == 1
+    assert "expected --n and --repeats >= 2, got 4096 and 1" in capsys.readouterr().err
+
+
 def test_an_unknown_sampler(folder, capsys):
     assert main(["diagnose", str(folder), "--sampler", "leapfrog"]) == 1
     assert "expected --sampler among recommended, ancestral" in capsys.readouterr().err

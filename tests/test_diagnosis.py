@@ -95,6 +95,12 @@ def test_a_sampler_with_noise_is_driven_by_one_path():
     assert float(near[3]) < 1e-10 and float(near[2]) < 1e-9
 
 
+def test_the_bootstrap_takes_two():
+    ladder = climb(network(GM1), GM1, DDIM(), log_snr(SDE, 2), n=4, fine=2)
+    with pytest.raises(ValueError, match="repeats >= 2"):
+        contributions(ladder, repeats=1)
+
+
 def test_only_a_law_with_tails_is_asked_for_its_density():
     assert "-log p (nats)" in observables(GM1)
     boxes = observables(checkerboard(SDE))

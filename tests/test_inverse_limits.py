@@ -30,6 +30,7 @@ from scoresde.samplers import DDIM, Ancestral, EulerMaruyama, PFHeun
 from scoresde.sde import VPSDE
 
 SDE = VPSDE()
+SAME = dict(rtol=1e-10, atol=1e-12)
 
 
 def gaussian(cov):
@@ -142,6 +143,31 @@ class TestTwoNumbers:
         assert all(b < 0.75 * a for a, b in pairwise(bias))
         assert bias[-1] < bias[0] / 8
 
+    @pytest.mark.parametrize("jump", [1, 3, 4, 20])
+    def test_repaint_by_its_recursion(self, jump):
+        """Mean and covariance, step by step and back: no sampler but the rows is asked."""
+        rho, y, r, ts = 0.8, -0.7, 3, quadratic(10, t_eps=0.0)
+        mean, cov = exact_law(RePaint(resamples=r, jump=jump), self.observed(rho, y), ts, 2)
+        expected = repaint_law(rho, y, r, jump, ts)
+        torch.testing.assert_close(mean, expected[0], **SAME)
+        torch.testing.assert_close(cov, expected[1], **SAME)
+
+    @pytest.mark.parametrize("jump", [2, 6])
+    def test_longer_jumps_move_to_the_truth_too(self, jump):
+        observed, ts, bias = self.observed(0.9), quadratic(60, t_eps=0.0), []
+        for resamples in (1, 2, 4, 8):
+            mean, _ = exact_law(RePaint(resamples=resamples, jump=jump), observed, ts, 2)
+            bias.append(abs(float(mean[1]) - 0.9))
+        assert all(b < 0.75 * a for a, b in pairwise(bias))
+        assert bias[-1] < bias[0] / 8
+
+    def test_a_jump_over_everything_starts_again(self):
+        """And again: from the start, where nothing is left of what was; it cures nothing."""
+        observed, ts = self.observed(0.9), quadratic(12, t_eps=0.0)
+        once = exact_law(RePaint(resamples=1), observed, ts, 2)
+        often = exact_law(RePaint(resamples=6, jump=12), observed, ts, 2)
+        assert abs(float(often[0][1] - once[0][1])) < 2 * float(SDE.alpha(ts[0]))
+
     def test_repetitions_leave_the_unknown_alone(self):
         """For data N(0, I) each step and each way back are exact: x_2 stays N(0, 1)."""
         walk = RePaint(Ancestral("beta"), resamples=4)
@@ -154,6 +180,29 @@ class TestTwoNumbers:
         one = exact_law(RePaint(resamples=1), observed, ts, 2)
         for a, b in zip(one, exact_law(Replacement(), observed, ts, 2), strict=True):
             assert torch.equal(a, b)
+
+
+def repaint_law(rho, y, r, jump, ts):
+    """The law of RePaint's samples from N(0, I), by mean and covariance alone."""
+    data = torch.tensor([[1.0, rho], [rho, 1.0]])
+    mean, cov, eye = torch.zeros(2), torch.eye(2), torch.eye(2)
+    rows, free = Ancestral().table(SDE, ts).rows(), torch.diag(torch.tensor([0.0, 1.0]))
+    known = torch.eye(2) - free
+    blocks = [rows[max(0, end - jump) : end] for end in range(len(rows), 0, -jump)][::-1]
+    for block in blocks:
+        for repeat in range(r):
+            if repeat:
+                scale, std = SDE.transition(torch.tensor(block[-1].s), torch.tensor(block[0].t))
+                mean, cov = scale * mean, scale**2 * cov + std**2 * eye
+            for row in block:
+                t, s = torch.tensor(row.t), torch.tensor(row.s)
+                alpha = SDE.alpha(t)
+                total = alpha**2 * data + SDE.sigma2(t) * eye
+                step = row.a * eye + row.b[0] * alpha * data @ torch.linalg.inv(total)
+                mean, cov = step @ mean, step @ cov @ step.T + row.c**2 * eye
+                mean = free @ mean + SDE.alpha(s) * y * known.diagonal()
+                cov = free @ cov @ free + SDE.sigma2(s) * known
+    return mean, cov
 
 
 class TestNoisy:

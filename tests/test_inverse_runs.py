@@ -29,6 +29,7 @@ SDE = VPSDE()
 METHODS = {
     "Replacement": (Observed, Replacement()),
     "RePaint": (Observed, RePaint(resamples=3)),
+    "RePaint, jumps": (Observed, RePaint(resamples=2, jump=3)),
     "DDRM": (Observed, DDRM()),
     "DPS": (DPS, Ancestral()),
     "PiGDM": (PiGDM, Ancestral()),
@@ -225,6 +226,7 @@ REFUSED = {
     ),
     "got y": lambda: run(Replacement(), problem(torch.zeros(1, 2))),
     "resamples >= 1": lambda: RePaint(resamples=0),
+    "jump >= 1": lambda: RePaint(jump=0),
     "eta and eta_b": lambda: DDRM(eta=1.5),
     "remembers nothing": lambda: run(Replacement(DPMSolverPP(2)), problem()),
     "expected Observed": lambda: sample(two_numbers(), DDRM(), (2, 2), quadratic(3)),

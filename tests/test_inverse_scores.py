@@ -33,7 +33,7 @@ from scoresde.inverse import (
 )
 from scoresde.metrics import sliced_wasserstein
 from scoresde.mixture import GaussianMixture
-from scoresde.samplers import DDIM, Ancestral, DPMSolverPP, PFHeun, sample
+from scoresde.samplers import DDIM, Ancestral, DPMSolverPP, PFHeun, TwistedSMC, sample
 from scoresde.sde import VPSDE
 
 SDE = VPSDE()
@@ -154,6 +154,7 @@ METHODS = {
     "prior": lambda law, m: (law, Ancestral()),
     "Replacement": lambda law, m: (Observed(law, m), Replacement()),
     "RePaint": lambda law, m: (Observed(law, m), RePaint()),
+    "RePaint, jump 10": lambda law, m: (Observed(law, m), RePaint(jump=10)),
     "DDRM": lambda law, m: (Observed(law, m), DDRM()),
     "DPS": lambda law, m: (DPS(law, m), Ancestral()),
     "DPS, norm": lambda law, m: (DPS(law, m, rule="norm"), Ancestral()),
@@ -161,6 +162,8 @@ METHODS = {
     "PiGDM, largest c": lambda law, m: (PiGDM(law, m, largest(law)), Ancestral()),
     "MomentMatching, 20": lambda law, m: (MomentMatching(law, m, 20), Ancestral()),
     "MomentMatching": lambda law, m: (MomentMatching(law, m), Ancestral()),
+    "TwistedSMC of PiGDM": lambda law, m: (PiGDM(law, m, largest(law)), TwistedSMC(Ancestral())),
+    "TwistedSMC": lambda law, m: (MomentMatching(law, m, 20), TwistedSMC(Ancestral())),
 }
 
 
@@ -168,7 +171,8 @@ def score(law, measurement, name, n, steps):
     """Errors of mean and covariance, and sliced W2, in units of the posterior's own spread."""
     exact = posterior(law, measurement)
     denoiser, sampler = METHODS[name](law, measurement)
-    x = sample(denoiser, sampler, (n, *law.event), quadratic(steps), seed=0).flatten(1)
+    x = sample(denoiser, sampler, (n, *law.event), quadratic(steps), seed=0, chunk=n)
+    x = x.flatten(1)
     truth = exact.sample(n, generator=torch.Generator().manual_seed(99)).flatten(1)
     mean, cov = exact.marginal()
     spread = cov.trace().sqrt()
@@ -191,7 +195,8 @@ class TestScores:
     def test_a_mixture(self, reference):
         """P10, whose posterior has two modes: nobody is right, some are less wrong than others."""
         law, measurement = reference_problem(reference["P10"]["inputs"])
-        names = [name for name in METHODS if not name.startswith("DPS")]
+        order = ["RePaint", "MomentMatching", "PiGDM", "Replacement", "prior"]
+        names = ["exact posterior", "TwistedSMC of PiGDM", *order]
         mean, cov, sw = (
             dict(zip(names, column, strict=True))
             for column in zip(*(score(law, measurement, n, 3000, 60) for n in names), strict=True)
@@ -199,10 +204,11 @@ class TestScores:
         # 5 standard errors of a mean; covariance and distance include the error of 60 steps
         assert mean["exact posterior"] < 5 / 3000**0.5 and cov["exact posterior"] < 0.06
         assert sw["exact posterior"] < 0.08
-        order = ["exact posterior", "RePaint", "MomentMatching", "PiGDM", "Replacement", "prior"]
         for better, worse in pairwise(order):
             assert sw[better] < sw[worse]
             assert mean[better] < mean[worse]
+        for error in (mean, sw):
+            assert error["TwistedSMC of PiGDM"] < error["RePaint"] / 3
         assert mean["MomentMatching"] > 0.2  # far outside of any chance
 
     @pytest.mark.parametrize("name", ["mask", "blocks", "grey"])
@@ -212,9 +218,11 @@ class TestScores:
         law = two_fields(*event)
         measurement = measured(law, build(), 0.2)
         run = lambda method: score(law, measurement, method, 64, 40)
-        exact, found = run("exact posterior"), run("MomentMatching")
+        exact, found = run("exact posterior"), run("MomentMatching, 20")
         assert found[0] < 1.05 * exact[0] + 0.02 and found[2] < 1.05 * exact[2]
-        for other in ("Replacement", "DDRM", "DPS, norm", "PiGDM, largest c"):
+        # Block means leave to replacement no more than chance can tell (docs/theory/inverse.md).
+        near = {"blocks": (), "mask": ("Replacement",), "grey": ("Replacement",)}
+        for other in ("DDRM", "DPS, norm", "PiGDM, largest c", *near[name]):
             assert run(other)[2] > 1.02 * found[2]
 
     @pytest.mark.parametrize("sampler", [Ancestral(), DDIM(0.5), DPMSolverPP(2), PFHeun()])

@@ -3,6 +3,7 @@
 A name that is not listed here is a warning, hence an error: add it, or mend the docstring.
 """
 
+import re
 from functools import partial, reduce
 
 from docutils import nodes
@@ -86,7 +87,7 @@ def resolve(
     target = node.get("reftarget", "")
     if target.startswith(("'", '"')) or (target.startswith("scoresde.") and "._" in target):
         return content  # a literal, or a private base class: neither has a page
-    if target == "Positional" or target.endswith(".Annotated"):
+    if target == "Positional" or re.match(r"[\w.]*\bAnnotated(\[|$)", target):
         return content  # marks for the command line
     if target.startswith("scoresde."):
         find = partial(env.domains["py"].resolve_xref, env, node["refdoc"], app.builder)
@@ -98,7 +99,13 @@ def resolve(
     return nodes.reference("", "", content, refuri=address, internal=False)
 
 
+def own_sources(app: Sphinx, env: BuildEnvironment) -> None:
+    """Take Python's builtins, which have no source page, off the list of modules."""
+    getattr(env, "_viewcode_modules", {}).pop("builtins", None)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Ask after Sphinx has tried."""
     app.connect("missing-reference", resolve)
+    app.connect("env-updated", own_sources)
     return {"parallel_read_safe": True}

@@ -18,3 +18,4 @@ COMMANDS = {
     "info": Info,
     "lab": Lab,
 }
+"""The class of each command."""

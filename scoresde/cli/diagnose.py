@@ -40,9 +40,9 @@ ORDER = (
     "share the same total differently."
 )
 BOUND = (
-    "Girsanov: KL(p_0 || the SDE's samples) is at most KL(p_T || prior) + 1/2 int g^2 E|s - s_m|^2"
-    " dt. It bounds the model's reverse SDE only, in continuous time; the probability-flow ODE "
-    "carries the same error of the score further and can exceed it."
+    "Girsanov: KL(p || the SDE's samples) at t_eps is at most KL(p_T || prior) + 1/2 int g^2 "
+    "E|s - s_m|^2 dt. It bounds the model's reverse SDE only, in continuous time; the "
+    "probability-flow ODE carries the same error of the score further and can exceed it."
 )
 
 
@@ -106,11 +106,11 @@ class Diagnose:
     steps: int = 50
     """Steps: evaluations of the network where recommended, else equal in log-SNR."""
     n: int = 4096
-    """Samples of each law."""
+    """Samples of each law, at least 2."""
     fine: int = 500
     """Steps of the fine grid, which stands for no discretisation."""
     repeats: int = 50
-    """Of the bootstrap."""
+    """Resamplings of the bootstrap, at least 2."""
     seed: int = 0
     """Of the samples, the noise and the bootstrap."""
     device: str = "auto"
@@ -119,12 +119,13 @@ class Diagnose:
     def run(self) -> Findings:
         """Measure; print the tables; write diagnosis.json, diagnosis.html and figures."""
         device = pick_device(self.device)
-        check_counts(n=self.n, steps=self.steps, fine=self.fine, repeats=self.repeats)
+        check_counts(steps=self.steps, fine=self.fine)
+        if min(self.n, self.repeats) < 2:
+            raise ValueError(f"expected --n and --repeats >= 2, got {self.n} and {self.repeats}")
         if self.sampler not in NAMES:
             raise ValueError(f"expected --sampler among {', '.join(NAMES)}, got {self.sampler!r}")
         run = Run.open(self.folder, device)
         law = exact_law(run).to(device)
-        assert isinstance(law, Law)
         sampler, ts = self._plan(run.denoiser)
         found = self._measure(run.denoiser, law, sampler, ts)
         head = (
@@ -146,7 +147,7 @@ class Diagnose:
         with _progress(walks + 4) as watch:
             ladder = climb(model, law, sampler, ts, self.n, self.fine, self.seed, watch=watch)
             watch("bootstrap")
-            splits = dict(contributions(ladder, self.repeats, self.seed))
+            splits = contributions(ladder, self.repeats, self.seed)
             near, whole = distances(ladder)
             watch("noise floor")
             floor = Truth.of_law(law, self.n).floor

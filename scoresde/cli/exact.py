@@ -1,6 +1,7 @@
 """Samplers without samples: ``scoresde compare --exact``."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..runs import HELD_OUT, Run, check_counts
 from ..samplers import Counted, PredictorCorrector
 from ..sde import VPSDE
 
-__all__ = ["BiasRow", "bias_table", "compare_exact", "exact_rows", "gaussian_of"]
+__all__ = ["BiasRow", "bias_table", "compare_exact", "curves_of", "exact_rows", "gaussian_of"]
 
 STEPS = (10, 20, 40, 80, 160, 320, 640)
 WHAT = (
@@ -62,11 +63,15 @@ def compare_exact(
         law: a key of ``LAWS``, for no run; "gauss" if not given.
         out: folder to write to, for no run.
         steps: evaluations; 10 to 640 if empty.
+
+    Raises:
+        ValueError: if both a run and a law or folder are given, for a law that is unknown or no
+            mixture of Gaussians, or for steps below 1.
     """
     if folder is not None and (law is not None or out is not None):
         raise ValueError("expected a run, or --law and --out without one, got both")
-    steps = steps or STEPS
-    check_counts(steps=min(steps))
+    steps = sorted(set(steps or STEPS))  # a column for each, the coarsest first
+    check_counts(steps=steps[0])
     if folder is not None:
         gaussian, name = gaussian_of(Run.open(folder)), folder.name
     else:
@@ -87,7 +92,7 @@ def compare_exact(
 
 
 def exact_rows(gaussian: GaussianMixture, steps: Sequence[int]) -> list[BiasRow]:
-    """The bias of every sampler at every number of evaluations."""
+    """The bias of every sampler at every number of evaluations, which rise."""
     from tqdm.auto import tqdm
 
     rows = []
@@ -148,7 +153,7 @@ def bias_table(rows: Sequence[BiasRow]) -> tuple[list[str], list[list[str]]]:
     for label, own in curves.items():
         order = fit_order([r.evaluations for r in own], [r.w2 for r in own], 1e-13)
         cells = [""] * (len(columns) - len(own)) + [f"{row.w2:.1e}" for row in own]
-        last = [f"{order:.2f}" if order == order else "", f"{own[-1].kl:.1e}"]
+        last = ["" if math.isnan(order) else f"{order:.2f}", f"{own[-1].kl:.1e}"]
         table.append([label, VIEW_NAMES[own[0].entry.view], *cells, *last])
     heads = ["sampler", "view", *(f"W2 at {n}" for n in columns), "order", f"KL at {columns[-1]}"]
     return heads, table

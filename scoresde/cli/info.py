@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from ..data import LAWS
+from ..data import LAWS, TRAJECTORIES
 from ..runs import (
     Run,
 )
@@ -33,6 +33,7 @@ class Info:
         print(f"CPU threads: {torch.get_num_threads()}; CUDA device: {cuda}")
         if self.folder is None:
             print(f"laws: {', '.join(LAWS)}")
+            print(f"families of trajectories: {', '.join(TRAJECTORIES)}")
             return
         run = Run.open(self.folder)
         weights = sum(p.numel() for p in run.denoiser.parameters())

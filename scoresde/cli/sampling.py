@@ -1,5 +1,6 @@
 """Draw samples from a run: ``scoresde sample``; of one class: ``--guide``."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,7 @@ from ..guidance import ClassifierFree, Guided, classifier_log_prob
 from ..inverse import Mask, Measurement, MomentMatching
 from ..mixture import GaussianMixture
 from ..runs import (
+    CLASSIFIER,
     Run,
     check_counts,
     check_points_path,
@@ -38,8 +40,6 @@ from ..samplers import (
 from ..training import load_classifier
 
 __all__ = ["Sample"]
-
-CLASSIFIER = "classifier.pt"
 
 SAMPLERS: dict[str, Sampler] = {
     "ancestral": Ancestral(),
@@ -109,9 +109,9 @@ class Sample:
         path = self.out or self.folder / "samples.npy"
         check_points_path(path)
         denoiser = run.denoiser if self.guide is None else guided(run, self.guide, self.scale)
-        sde, shape = denoiser.sde, (self.n, run.config.model.net.dim)
+        sde, shape = denoiser.sde, (self.n, *run.event)
         if self.inpaint is not None:
-            denoiser = inpainted(denoiser, shape[1], self.inpaint, self.inpaint_std)
+            denoiser = inpainted(denoiser, run.event, self.inpaint, self.inpaint_std)
         sampler: Sampler
         if self.sampler == "recommended":
             sampler, grid = recommended(sde, self.steps)
@@ -123,8 +123,10 @@ class Sample:
         return path
 
 
-def inpainted(denoiser: Denoiser, dim: int, known: str, std: float) -> Denoiser:
+def inpainted(denoiser: Denoiser, event: torch.Size, known: str, std: float) -> Denoiser:
     """The denoiser given some coordinates, by moment matching.
+
+    Those of a path (L, C) are counted point by point: coordinate c at time l is number l C + c.
 
     Raises:
         ValueError: if "i=value,..." cannot be read, or names a coordinate twice or beyond dim.
@@ -134,10 +136,11 @@ def inpainted(denoiser: Denoiser, dim: int, known: str, std: float) -> Denoiser:
         values = {int(index): float(value) for index, value in pairs}
     except ValueError as error:
         raise ValueError(f'expected known coordinates as "0=1.5,3=-2", got {known!r}') from error
+    dim = math.prod(event)
     if len(values) < len(pairs) or not all(0 <= i < dim for i in values):
         raise ValueError(f"expected different coordinates from 0 to {dim - 1}, got {known!r}")
     device = next(denoiser.parameters()).device
-    mask = torch.tensor([i in values for i in range(dim)], device=device)
+    mask = torch.tensor([i in values for i in range(dim)], device=device).reshape(event)
     y = torch.tensor([[values[i] for i in sorted(values)]], device=device)
     measurement = Measurement(Mask(mask), y, std)
     return MomentMatching(denoiser, measurement, iterations=min(len(values), 20))
@@ -162,8 +165,8 @@ def guided(run: Run, label: int, scale: float) -> Denoiser:
     if not isinstance(law, GaussianMixture):
         raise ValueError(
             f"expected labels to guide to in {run.folder}, but its network was trained without, "
-            f"there is no {CLASSIFIER} (training.save_classifier writes one), and its data are no "
-            "named mixture"
+            f"there is no {CLASSIFIER} (scoresde train --labels, or --classifier, makes them), "
+            "and its data are no named mixture"
         )
     check_label(label, len(law.weights))
     law = law.to(device)

@@ -20,16 +20,16 @@ from ..metrics import (
     sliced_wasserstein,
 )
 from ..mixture import Law
-from ..nets import MLPConfig
+from ..nets import MLPConfig, TransformerConfig, UNet1dConfig
 from ..report import Report
 from ..runs import (
     HELD_OUT,
-    FileData,
     LawData,
     Run,
     RunConfig,
     RunData,
     TrainingConfig,
+    TrajectoryData,
     check_counts,
     make_way,
     pick_device,
@@ -39,7 +39,9 @@ from ..runs import (
 )
 from ..samplers import recommended, sample
 from ..sde import VESDE, VPSDE, CosineVPSDE, KarrasSDE, StraightPath, SubVPSDE
-from ..training import DenoiserConfig, Fit, Process, fit
+from ..training import DenoiserConfig, Fit, NetConfig, Process, describe, fit, fit_paths
+from ..training.paths import BATCH, LR
+from .labels import Lesson, lesson_of_file, lesson_of_law, teach_classifier
 
 __all__ = ["Train"]
 
@@ -59,8 +61,11 @@ class Train:
 
     law: str | None = None
     """A named law to learn: `scoresde info` lists them."""
+    family: str | None = None
+    """A named family of trajectories to learn: `scoresde info` lists them."""
     data: Path | None = None
-    """Your own points (n, d) in a .npy, .npz or .csv file: any dimension, any scale."""
+    """Your own points (n, d) in a .npy, .npz or .csv file: any dimension, any scale; or your own
+    trajectories (n, L, C) in a .npy or .npz file."""
     out: Path | None = None
     """Folder of the run; runs/NAME if not given."""
     process: Literal["vp", "cosine", "sub-vp", "ve", "karras", "straight"] = "vp"
@@ -75,12 +80,26 @@ class Train:
     """Points in each."""
     lr: float = 3e-3
     """Largest learning rate."""
+    net: Literal["auto", "mlp", "unet", "transformer"] = "auto"
+    """The network; the latter two are for trajectories. auto: mlp for points; for trajectories
+    all that is proved for them (scoresde.training.fit_paths), and --predict, --batch, --lr,
+    --width and --depth are not asked."""
     width: int = 128
     """Of the network's hidden layers."""
     depth: int = 3
-    """Residual blocks of the network."""
+    """Residual blocks of the network; levels of a U-Net."""
+    labels: bool = False
+    """Learn the classes too, for `sample --guide LABEL --scale W`: of a law its components, of a
+    file what it says (array y beside x of an .npz, else a column of numbers 0, 1, ...)."""
+    classifier: bool = False
+    """Train a classifier of noisy points beside a network without labels, to guide with."""
+    label_column: int = -1
+    """Column of the labels in a .csv or .npy, counted from 0; -1 is the last."""
+    label_dropout: float = 0.1
+    """Share of the labels shown as "no label": so the network knows all classes together too."""
     whiten: bool = False
-    """Remove the full covariance of the data, not only each coordinate's scale."""
+    """Remove the full covariance of the data, not only each coordinate's scale; of trajectories
+    always half of it."""
     replace: bool = False
     """Replace a run that is in the folder already, with all that was measured on it."""
     seed: int = 0
@@ -92,44 +111,82 @@ class Train:
         """Train; write the run and its report; return it."""
         device = pick_device(self.device)
         use_one_thread(device)
-        if (self.law is None) == (self.data is None):
-            raise ValueError("expected one of --law NAME and --data FILE, got both or neither")
+        if sum(source is not None for source in (self.law, self.family, self.data)) != 1:
+            raise ValueError(
+                "expected one of --law NAME, --family NAME and --data FILE, got none or several"
+            )
         check_counts(steps=self.steps, batch=self.batch, width=self.width, depth=self.depth)
         if self.discrete < 0 or not self.lr > 0:
             raise ValueError(
                 f"expected --discrete >= 0 and --lr > 0, got {self.discrete} and {self.lr}"
             )
+        if self.labels and self.classifier:
+            raise ValueError(
+                "expected --labels or --classifier, got both: a network with labels guides itself"
+            )
+        if not 0 < self.label_dropout < 1:
+            raise ValueError(f"expected 0 < --label-dropout < 1, got {self.label_dropout}")
         torch.manual_seed(self.seed)
         sde = PROCESSES[self.process]
         data: Law | Tensor
         source: RunData
-        if self.data is not None:
+        lesson: Lesson | None = None
+        named = self.labels or self.classifier
+        if self.data is not None and named:
+            points, y, held_out, source = lesson_of_file(self.data, self.label_column, self.seed)
+            data, name = points.float().to(device), self.data.stem
+            lesson = Lesson(data, y.to(device), int(y.max()) + 1)
+            truth = Truth.of_points(held_out.to(device), len(held_out))
+        elif self.data is not None:
             points, held_out, source = read_points(self.data, self.seed)
             data, name = points.float().to(device), self.data.stem
-            truth = Truth.of_points(held_out.to(device), len(held_out))
+            size = len(held_out) if points.ndim == 2 else 512  # paths take longer
+            truth = Truth.of_points(held_out.to(device), size)
+        elif self.family is not None:
+            if named:
+                raise ValueError("expected --law or --data for labels: a family has no classes")
+            source = TrajectoryData(name := self.family)
+            points, held_out = source.paths(self.seed)
+            data, truth = points.float().to(device), Truth.of_points(held_out.to(device), 512)
         else:
             source = LawData(name := str(self.law))
             data = source.law(sde).to(device)
+            lesson = lesson_of_law(data, name) if named else None
             truth = Truth.of_law(data, 2048)
         folder = self.out or Path("runs") / name
         make_way(folder, self.replace)
         print(f"training on {name}, {device}; writing to {folder}", flush=True)
-        run, result = self._fit(folder, data, truth, source, sde)
+        run, result = self._fit(folder, data, truth, source, sde, lesson)
         run.write()
-        if isinstance(source, FileData):
+        if not isinstance(source, LawData):
             save_points(folder / HELD_OUT, truth.points)
+        if lesson is not None and self.classifier:
+            taught = teach_classifier(run, lesson, sde, self.steps, self.batch, self.seed)
+            right = 100 * float(taught.accuracy[0])
+            print(f"classifier: {right:.2f} % right where there is no noise")
         _report_training(run, result, truth)
         return run
 
     def _fit(
-        self, folder: Path, data: Law | Tensor, truth: Truth, source: RunData, sde: Process
+        self,
+        folder: Path,
+        data: Law | Tensor,
+        truth: Truth,
+        source: RunData,
+        sde: Process,
+        lesson: Lesson | None,
     ) -> tuple[Run, Fit]:
-        affine = Affine.fit(data, self.whiten) if isinstance(data, Tensor) else None
-        net = MLPConfig(math.prod(truth.points.shape[1:]), self.width, self.depth)
+        if self.net == "auto" and isinstance(data, Tensor) and data.ndim == 3 and not lesson:
+            return self._fit_paths(folder, data, truth, source, sde)
+        affine = self._units(data) if isinstance(data, Tensor) else None
+        taught, dropout = (lesson, self.label_dropout) if self.labels else (None, 0.0)
+        net = self._net(truth.points.shape[1:], taught.classes if taught else 0)
         recipe = DenoiserConfig(sde, net, self.predict, affine=affine is not None)
         result = fit(
             recipe.build(affine).to(truth.points.device),
-            data,
+            taught.data if taught else data,
+            labels=taught.labels if taught else None,
+            label_dropout=dropout,
             steps=self.steps,
             batch=self.batch,
             lr=self.lr,
@@ -141,8 +198,44 @@ class Train:
             log=folder / "training.csv",
             progress=True,
         )
-        asked = TrainingConfig(self.steps, self.batch, self.lr, self.discrete, self.seed)
+        asked = TrainingConfig(
+            self.steps, self.batch, self.lr, self.discrete, self.seed, dropout, self.classifier
+        )
         return Run(folder, RunConfig(source, recipe, asked), result.denoiser), result
+
+    def _fit_paths(
+        self, folder: Path, data: Tensor, truth: Truth, source: RunData, sde: Process
+    ) -> tuple[Run, Fit]:
+        result = fit_paths(
+            data,
+            sde=sde,
+            device=data.device,
+            steps=self.steps,
+            seed=self.seed,
+            evaluate=_watch(truth),
+            evaluate_every=max(1, self.steps // 10),
+            log=folder / "training.csv",
+            progress=True,
+        )
+        asked = TrainingConfig(self.steps, BATCH, LR, 0, self.seed)
+        recipe = describe(result.denoiser)
+        return Run(folder, RunConfig(source, recipe, asked), result.denoiser), result
+
+    def _units(self, data: Tensor) -> Affine:
+        """Of points as asked; of paths whitened."""
+        return Affine.fit(data, self.whiten if data.ndim == 2 else 0.5)
+
+    def _net(self, event: torch.Size, classes: int = 0) -> NetConfig:
+        """The recipe of the network for samples of this shape."""
+        if self.net in ("auto", "mlp"):
+            return MLPConfig(math.prod(event), self.width, self.depth, classes)
+        if len(event) != 2:
+            raise ValueError(
+                f"expected trajectories (n, L, C) for --net {self.net}, got samples of shape "
+                f"{tuple(event)}: use --net mlp"
+            )
+        kind = UNet1dConfig if self.net == "unet" else TransformerConfig
+        return kind(event[1], self.width, self.depth, classes=classes)
 
 
 def _watch(truth: Truth) -> Callable[[Denoiser], dict[str, float]]:

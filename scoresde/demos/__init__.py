@@ -4,7 +4,9 @@
 """
 
 from .points import PointsDemo
+from .trajectories import TrajectoriesDemo
 
-__all__ = ["DEMOS", "PointsDemo"]
+__all__ = ["DEMOS", "PointsDemo", "TrajectoriesDemo"]
 
-DEMOS = {"points": PointsDemo}
+DEMOS = {"points": PointsDemo, "trajectories": TrajectoriesDemo}
+"""The class of each demonstration, by its name on the command line."""

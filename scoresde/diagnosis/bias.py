@@ -53,7 +53,7 @@ class Bias(NamedTuple):
 
     Attributes:
         w2: Wasserstein distance, in the units of x, ().
-        kl: KL(truth || sampler) in nats, (); infinite where the sampler's law is flat.
+        kl: KL(truth || sampler) in nats, (); infinite where the sampler's law is flat (singular).
         mean: of the sampler's law, (d,).
         cov: of the sampler's law, (d, d).
     """
@@ -81,6 +81,7 @@ def exact_bias(
 
     Raises:
         TypeError: for a sampler whose steps depend on the samples.
+        ValueError: for a mixture of several components, or a wrong grid.
     """
     means, covs = moments(sampler, gaussian, ts, start)
     truth = gaussian.marginal(ts[-1])

@@ -14,7 +14,7 @@ of the ladder, which is the one above. Distances between neighbouring rungs do n
 sum bounds the total, by the triangle inequality.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -33,6 +33,7 @@ from ..samplers.sampling import Ending, finish
 __all__ = ["CAUSES", "Ladder", "Split", "climb", "contributions", "distances", "observables"]
 
 CAUSES = ("truncation", "prior mismatch", "learning", "discretisation")
+"""What each rung adds to the one before."""
 Observable = Callable[[Tensor], Tensor]
 """x (n, *) -> one number for each sample (n,), whose mean is observed."""
 
@@ -83,19 +84,23 @@ def climb(
         model: a network, trained on data that follow the law in the model's units.
         law: the exact data, with the process of the model.
         sampler: the user's.
-        ts: the user's grid; where it ends is t_eps of L_1 to L_4.
+        ts: the user's grid; where it ends is t_eps of L_1 to L_4. (The fine grid of a sampler with
+            noise is equal in log-SNR, and ends at sde.t_eps if the user's ends at 0.)
         n: samples.
         fine: steps of the fine grid, by ``Adams(4, 4)`` for a sampler without noise and by the
             sampler itself for one with it.
         seed: of the samples of L_0, of x_T and of the noise.
         last: the user's ending, for L_1 to L_4 (see ``sample``).
         watch: called with the name of each walk before it begins: it is what takes the time.
+
+    Raises:
+        ValueError: if the law is of another process, or the model has units of its own.
     """
     if model.sde != law.sde or model.affine is not None:
         raise ValueError(
             "expected the law of the model's own data and process, got "
             f"{law.sde} for {model.sde}{' and an affine map' if model.affine else ''}: "
-            "train on the law itself (scoresde train --data NAME)"
+            "train on the law itself (scoresde train --law NAME)"
         )
     kind = next(iter(model.parameters()), ts)
     device, start, end = kind.device, float(ts[0]), float(ts[-1])
@@ -160,15 +165,22 @@ def _mode(law: GaussianMixture, k: int, x: Tensor) -> Tensor:
     return law.posterior(x)[:, k]
 
 
-def contributions(ladder: Ladder, repeats: int = 100, seed: int = 0) -> Mapping[str, Split]:
+def contributions(ladder: Ladder, repeats: int = 100, seed: int = 0) -> dict[str, Split]:
     """What each cause adds to each observable, and to the squared sliced W2 from the data.
 
     The errors are those of the bootstrap over samples; what is paired is resampled together. The
     parts of an observable add up to its total by construction.
 
+    Args:
+        ladder: the five laws.
+        repeats: resamplings of the bootstrap, at least 2.
+        seed: of the bootstrap.
+
     Returns:
         name -> its parts, in the observable's units.
     """
+    if repeats < 2:
+        raise ValueError(f"expected repeats >= 2, got {repeats}: one has no spread")
     generator = torch.Generator().manual_seed(seed)
     n = len(ladder.rungs[0])
     picks = [torch.randint(n, (2, n), generator=generator) for _ in range(repeats)]

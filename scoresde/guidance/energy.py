@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Along, Denoiser, Wrapper, like, onto
-from .tilt import Tilt, dot, tilt_of
+from .tilt import Tilt, dot, tilt_of, twist_of
 
 __all__ = [
     "ClassifierLogProb",
@@ -54,18 +54,22 @@ class Guided(Wrapper):
 
     def gradient(self, x: Tensor, t: Tensor) -> Tensor:
         """grad_x log h(x, t), of the shape of x, in 1/units of x."""
+        return self._gradient(x, t)[0]
 
-        def total(x: Tensor) -> Tensor:
+    def _gradient(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """grad_x log h and log h."""
+
+        def total(x: Tensor) -> tuple[Tensor, Tensor]:
             log_h = self.log_h(x, t)
             if log_h.shape != x.shape[:1]:
                 raise ValueError(
                     f"expected log_h(x, t) of shape ({len(x)},), one number for each sample, "
                     f"got {tuple(log_h.shape)}"
                 )
-            return log_h.sum()
+            return log_h.sum(), log_h
 
-        gradient: Tensor = torch.func.grad(total)(x)
-        return gradient
+        gradient, log_h = torch.func.grad(total, has_aux=True)(x)
+        return gradient, log_h
 
     def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """x0_hat + sigma^2/alpha pull."""
@@ -107,6 +111,18 @@ class Guided(Wrapper):
         more = 2 * dot(inner.base, pull) + dot(pull, pull)  # |s + pull|^2 - |s|^2
         score = inner.score + self.scale * pull
         return Tilt(score, inner.square + self.scale * more, inner.base)
+
+    def twist(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x0_hat unguided, the pull, and scale log h of which it is the gradient, (B,)."""
+        x0_hat, inner, log_h = twist_of(self.denoiser, x, t)
+        gradient, more = self._gradient(x, t)
+        return x0_hat, inner + self.scale * gradient, log_h + self.scale * more
+
+    def log_target(self, x: Tensor, t: Tensor) -> Tensor:
+        """scale log h(x, t), (B,): what the law of the samples is to be multiplied with."""
+        own: Any = getattr(self.denoiser, "log_target", None)
+        log_h = self.scale * self.log_h(x, t)
+        return log_h if own is None else log_h + own(x, t)
 
     def part(self, index: slice) -> "Guided":
         """Guide these samples of a batch."""

@@ -15,11 +15,12 @@ For p^{1-w} p(.|y)^w it is w (w - 1) |s_y - s|^2: nothing where w is 0 or 1.
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
 
-__all__ = ["Tilt", "tilt_of"]
+__all__ = ["Tilt", "tilt_of", "twist_of"]
 
 
 class Tilt(NamedTuple):
@@ -48,6 +49,19 @@ def tilt_of(denoiser: Denoiser, x: Tensor, t: Tensor, **cond: Any) -> Tilt:
         tilt: Tilt = own(x, t, **cond)
         return tilt
     return alone(denoiser.score(x, t, **cond))
+
+
+def twist_of(denoiser: Denoiser, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x0_hat unguided, pull and log h; of one that says nothing, its own x0_hat and zeros.
+
+    So ``samplers.TwistedSMC`` takes whatever is innermost and twists nothing for a law, a network
+    too, to be multiplied by all that is around it.
+    """
+    own: Any = getattr(denoiser, "twist", None)
+    if own is not None:
+        twist: tuple[Tensor, Tensor, Tensor] = own(x, t)
+        return twist
+    return denoiser(x, t), torch.zeros_like(x), x.new_zeros(len(x))
 
 
 def alone(score: Tensor) -> Tilt:

@@ -3,10 +3,11 @@ r"""Inverse problems: samples of x0 given y = A x0 + noise, with a model of x0 a
     measurement = Measurement(Mask(known), y, std=0.1)          what was measured
     MomentMatching(denoiser, measurement)                       a denoiser: any sampler walks it
     sample(Observed(denoiser, measurement), RePaint(), ...)     a way to walk
+    samplers.TwistedSMC()                                       weights that correct a denoiser
     posterior(mixture, measurement)                             the truth, where there is one
 
 None of the methods samples the posterior exactly but for Gaussian priors; ``posterior`` measures
-by how much each does not.
+by how much each does not, and with ``TwistedSMC`` and many particles they do.
 """
 
 from .editing import sdedit

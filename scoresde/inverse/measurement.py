@@ -70,6 +70,12 @@ class Measurement(nn.Module):
             )
         return y - seen
 
+    def log_likelihood(self, x0: Tensor) -> Tensor:
+        """log N(y; A x0, std^2 I) in nats, (B,); std must not be 0."""
+        residual = self.residual(x0).flatten(1)
+        norm = residual.shape[1] * math.log(self.std * math.sqrt(2 * math.pi))
+        return -0.5 * (residual / self.std).square().sum(1) - norm
+
     def within(self, affine: Affine | None) -> "Measurement":
         """The same measurement of z, where x0 = mean + scale z are the user's units."""
         if affine is None:

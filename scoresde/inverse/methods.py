@@ -52,6 +52,26 @@ class _Pulled(Observed):
 
     def resolve(self, x: Tensor, t: Tensor, **cond: Any) -> tuple[Tensor, Tensor]:
         """x0_hat of the prior and the pull, with one evaluation and its transpose."""
+        x0, pull, _ = self._resolve(x, t, **cond)
+        return x0, pull
+
+    def twist(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x0_hat of the prior, the pull, and what it is (nearly) the gradient of, (B,).
+
+            log h = -1/2 (y - A x0_hat)^T S^{-1} (y - A x0_hat)
+
+        The determinant of S is left out: any guess will do for ``samplers.TwistedSMC``.
+        """
+        _one_and_noisy(self.measurement)
+        x0, pull, square = self._resolve(x, t)
+        return x0, pull, -0.5 * square
+
+    def log_target(self, x: Tensor, t: Tensor) -> Tensor:
+        """log p(y | x0) in nats, (B,), of x itself at t = 0 and of its x0_hat at other times."""
+        return self.measurement.log_likelihood(self.denoiser(x, t))
+
+    def _resolve(self, x: Tensor, t: Tensor, **cond: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """x0_hat, the pull, and residual . force."""
 
         def miss(x: Tensor) -> tuple[Tensor, Tensor]:
             x0: Tensor = self.denoiser(x, t, **cond)
@@ -62,7 +82,8 @@ class _Pulled(Observed):
         def pull(u: Tensor) -> Tensor:
             return transpose(-u)[0]
 
-        return x0, pull(self.force(residual, x0, pull, t))
+        force = self.force(residual, x0, pull, t)
+        return x0, pull(force), _dot(residual, force)
 
     def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """x0_hat + sigma^2/alpha pull."""
@@ -227,6 +248,20 @@ def spectral(measurement: Measurement) -> Linear:
             "same for all coordinates), got none that has singular values: use MomentMatching"
         )
     return measurement.operator
+
+
+def _one_and_noisy(measurement: Measurement) -> None:
+    """Refuse what has no likelihood that could weigh particles."""
+    if len(measurement.y) != 1:
+        raise ValueError(
+            f"expected one y for all particles, got {len(measurement.y)}: they are drawn anew "
+            "together; treat measurement.part(slice(i, i + 1)) one after the other"
+        )
+    if not measurement.std > 0:
+        raise ValueError(
+            "expected a measurement with std > 0, got 0: weights are ratios of likelihoods, and "
+            "without noise nearly all of these vanish; give y a small std"
+        )
 
 
 def _vjp(

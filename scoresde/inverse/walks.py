@@ -72,7 +72,12 @@ class _Informed(Sampler):
 
     @property
     def repeats(self) -> int:
-        """How often each step is taken; in between, the forward process goes back."""
+        """How often each stretch is walked; in between, the forward process goes back."""
+        return 1
+
+    @property
+    def stretch(self) -> int:
+        """How many steps are repeated together."""
         return 1
 
     @abstractmethod
@@ -96,20 +101,22 @@ class _Informed(Sampler):
         """Step, put in what is known, and so on."""
         known, (table, rows) = _Known(denoiser, x), self._table(denoiser.sde, ts)
         remember, draw = denoiser.along(table.t, x), _Numbered(noise)
-        marginals, kicks = _marginals(denoiser.sde, ts), _kicks(denoiser.sde, ts)
-        for k, row in enumerate(rows):
-            alpha, sigma = marginals[k]
+        stretches = _stretches(len(rows), self.stretch)
+        marginals, kicks = _marginals(denoiser.sde, ts), _kicks(denoiser.sde, ts, stretches)
+        for steps, (scale, std) in zip(stretches, kicks, strict=True):
+            first, last = rows[steps[0]], rows[steps[-1]]
+            alpha, sigma = marginals[steps[-1]]
             # Where something is not put in any more, going back would only forget it.
             for repeat in range(self.repeats if sigma >= alpha * known.coarsest else 1):
                 if repeat:
-                    scale, std = kicks[k]
-                    x = scale * x + std * draw(row.s, row.t, x)
-                x0_hat = remember(k, x)
-                if callback is not None and repeat == 0:
-                    callback(k, row.t, x.clone(), x0_hat)
-                x = self._step(known, row, x, x0_hat, draw, alpha, sigma)
+                    x = scale * x + std * draw(last.s, first.t, x)
+                for k in steps:
+                    x0_hat = remember(k, x)
+                    if callback is not None and repeat == 0:
+                        callback(k, rows[k].t, x.clone(), x0_hat)
+                    x = self._step(known, rows[k], x, x0_hat, draw, *marginals[k])
         if callback is not None:
-            callback(len(kicks), row.s, x.clone(), x0_hat)
+            callback(len(rows), last.s, x.clone(), x0_hat)
         return x
 
     def _step(
@@ -166,28 +173,42 @@ class Replacement(_Informed):
 
 @dataclass(frozen=True)
 class RePaint(Replacement):
-    """Replacement in which each step is repeated, with the forward process back in between.
+    """Replacement in which stretches of steps are repeated, with the forward process in between.
 
-    The unknown part then comes to terms with the known one before the noise falls: the bias of
-    replacement shrinks with the number of repetitions, at their cost. Steps are repeated while
-    all that is known is put in: it is made for directions known equally well (a mask).
+    After ``jump`` steps the forward process leads back to where they began, and they are walked
+    again, ``resamples`` times in all. The unknown part so comes to terms with the known one before
+    the noise falls: the bias of replacement shrinks with the number of repetitions, at their cost.
+    The length of the jump matters little while it is a small share of the grid; a long one is
+    another start, and cures less (docs/theory/inverse.md). Stretches are repeated while all that
+    is known is put in: it is made for directions known equally well (a mask).
 
     Args:
         predictor: any sampler of one evaluation a step that remembers nothing.
-        resamples: how often each step is taken; 1 is ``Replacement``.
+        resamples: how often each step is taken (r in the paper); 1 is ``Replacement``.
+        jump: steps in a stretch (j in the paper), counted from the end of the grid.
+
+    References:
+        Lugmayr et al. 2022, algorithm 1 (jump 1), sec. 4.2 and app. B.
     """
 
     resamples: int = 10
+    jump: int = 1
 
     def __post_init__(self) -> None:
         """Refuse no step at all."""
-        if self.resamples < 1:
-            raise ValueError(f"expected resamples >= 1, got {self.resamples}")
+        for name, value in (("resamples", self.resamples), ("jump", self.jump)):
+            if value < 1:
+                raise ValueError(f"expected {name} >= 1, got {value}")
 
     @property
     def repeats(self) -> int:
         """Resamples."""
         return self.resamples
+
+    @property
+    def stretch(self) -> int:
+        """Jump."""
+        return self.jump
 
 
 @dataclass(frozen=True)
@@ -266,7 +287,14 @@ def _marginals(sde: SDE, ts: Tensor) -> list[tuple[float, float]]:
     return list(zip(alphas.tolist(), sigmas.tolist(), strict=True))
 
 
-def _kicks(sde: SDE, ts: Tensor) -> list[tuple[float, float]]:
-    """(scale, std) of the forward process from the end of each step to its start."""
-    scales, stds = sde.transition(ts[1:], ts[:-1])
+def _stretches(n: int, length: int) -> list[range]:
+    """The steps 0..n-1 cut into stretches, counted from the end of the grid."""
+    ends = range(n, 0, -length)
+    return [range(max(0, end - length), end) for end in reversed(ends)]
+
+
+def _kicks(sde: SDE, ts: Tensor, stretches: list[range]) -> list[tuple[float, float]]:
+    """(scale, std) of the forward process from the end of each stretch to its start."""
+    first, last = ([steps[i] for steps in stretches] for i in (0, -1))
+    scales, stds = sde.transition(ts[1:][last], ts[:-1][first])
     return list(zip(scales.tolist(), stds.tolist(), strict=True))

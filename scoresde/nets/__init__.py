@@ -15,6 +15,8 @@ from .mlp import (
     TimeFeatures,
 )
 from .precision import Autocast
+from .transformer import Transformer, TransformerConfig
+from .unet1d import UNet1d, UNet1dConfig
 
 __all__ = [
     "MLP",
@@ -25,4 +27,8 @@ __all__ = [
     "ConcatMLPConfig",
     "MLPConfig",
     "TimeFeatures",
+    "Transformer",
+    "TransformerConfig",
+    "UNet1d",
+    "UNet1dConfig",
 ]

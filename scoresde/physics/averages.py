@@ -24,6 +24,7 @@ Function = Callable[[Tensor, Tensor], Tensor]
 Nodes = Callable[[GaussianMixture, Tensor], tuple[Tensor, Tensor]]
 """(law, t) -> nodes (M, *event) and their weights (M,), that sum to one."""
 SAMPLES = 16384
+"""How many are averaged over where there is no quadrature."""
 CHUNK = 4096
 
 

@@ -12,7 +12,7 @@ colour of its view:
     error_ladder, learning_by_time, score_error    errors told apart by cause, time and place
     accuracy_by_time, guidance             a classifier, and what it does to the samples
     paths, paths_against_time              trajectories in the plane, and their coordinates
-    animation, film                        the three views side by side, bodies on their paths: GIFs
+    animation, film                        the three views side by side, bodies in motion: GIFs
 """
 
 from .animate import animation

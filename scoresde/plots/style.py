@@ -101,11 +101,13 @@ THEMES = {
         "#14161a", "#e9ecf1", "#9ca7b5", "#2b3038", ("#14161a", "#232830", "#38414d", "#5f6b7b")
     ),
 }
+"""Paper, ink and the greys between, for light and for dark pages."""
 VIEWS = {
     "chain": View("Markov chain", "chain", "#e8590c", "s", (0, (1.2, 1.2))),
     "sde": View("reverse SDE", "SDE", "#3a81f6", "o", "-"),
     "ode": View("probability-flow ODE", "ODE", "#a8478f", "^", "--"),
 }
+"""Name, colour, mark and dash of the three ways to walk."""
 ACCENTS = ("#0b8a72", "#97720a", "#8a5a3c", "#5b7a99")
 """For what is not a view: a guided class, a classifier, a network."""
 

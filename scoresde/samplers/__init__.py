@@ -18,6 +18,7 @@ from .sampling import Recorder, sample
 from .shift import MeanShift
 from .stages import DPMSolver, EDMStochastic
 from .table import Row, Table
+from .twisted import TwistedSMC
 
 __all__ = [
     "DDIM",
@@ -56,6 +57,7 @@ __all__ = [
     "Table",
     "TableSampler",
     "TorchSDE",
+    "TwistedSMC",
     "UniPC",
     "er_phi",
     "fit_variance",

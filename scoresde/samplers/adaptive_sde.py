@@ -2,7 +2,8 @@ r"""The reverse SDE with steps that follow a tolerance, sample by sample.
 
 References:
     Jolicoeur-Martineau et al. 2021 (arXiv:2105.14080), algorithm 1: the solver.
-    Rackauckas and Nie 2017 (arXiv:1804.04344): rejections without bias, a stack of known future.
+    Rackauckas and Nie 2017 (Discrete Contin. Dyn. Syst. B 22, 2731): rejections without bias, a
+    stack of known future.
 """
 
 from dataclasses import dataclass

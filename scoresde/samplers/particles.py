@@ -23,6 +23,7 @@ References:
 """
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -35,7 +36,7 @@ from ..sde import SDE
 from .base import Callback, Sampler, check_grid, quiet, tabulate
 from .onestep import DDIM, Ancestral, EulerMaruyama, ReverseDiffusion
 
-__all__ = ["FeynmanKac", "Particles"]
+__all__ = ["FeynmanKac", "Particles", "Weighted", "uniforms"]
 
 Steps = EulerMaruyama | ReverseDiffusion | Ancestral | DDIM
 
@@ -82,26 +83,15 @@ class Particles(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FeynmanKac(Sampler):
-    r"""Sequential Monte Carlo in the steps of a reverse SDE: samples p_0(x) p(y|x)^w itself.
+class Weighted(Sampler):
+    """Sequential Monte Carlo in the steps of a reverse SDE: what particles with weights share.
 
-    For ``Guided`` with a likelihood of the noisy state p(y | x_t), ``ClassifierFree``,
-    ``Tempered`` and their compositions, with scores that are those of densities. (Of an energy
-    that is no likelihood, or of networks, what is sampled is the tilted law only as far as theirs
-    are.) At w = 1, or without guidance, all weights are equal, and this is the plain sampler.
-
-    The samples of a batch are coupled: results depend on its size, and ``sample`` corrects each
-    of its chunks by itself (give it chunk=n), with a bias that falls as 1/chunk. Weights are
-    heavy-tailed: usable up to w of about 2; compare several seeds, for the spread of the samples
-    says nothing of the error. The grid should be fine, some hundreds of steps.
+    A subclass says in ``run`` how they move and what they weigh.
 
     Args:
         sampler: EulerMaruyama, ReverseDiffusion, Ancestral or DDIM(1): steps of the SDE.
         threshold: resample where the effective share of particles is below this, in [0, 1]; 0 is
             never (importance sampling), 1 is at every step at which they differ.
-
-    References:
-        Skreta et al. 2025 (arXiv:2503.02819).
     """
 
     sampler: Steps = field(default_factory=EulerMaruyama)
@@ -136,35 +126,79 @@ class FeynmanKac(Sampler):
         """Weighted samples with diagnostics; arguments as of a call.
 
         Raises:
-            TypeError: if the denoiser does not say of which laws it is made.
+            TypeError: if the denoiser does not say what its particles weigh.
         """
         ts = check_grid(ts, denoiser.sde)
         with quiet(denoiser):
-            out = self._solve(denoiser, x, ts, noise or GeneratorNoise(generator), callback)
+            out = self.run(denoiser, x, ts, noise or GeneratorNoise(generator), callback)
         return Particles(*(part.clone() for part in out))
 
     def walk(
         self, denoiser: Denoiser, x: Tensor, ts: Tensor, noise: Noise, callback: Callback | None
     ) -> Tensor:
         """Samples of equal weight: those of ``solve``, drawn anew by their weights."""
-        out = self._solve(denoiser, x, ts, noise, callback)
-        u = _uniforms(noise, len(ts), 1, x)
+        out = self.run(denoiser, x, ts, noise, callback)
+        u = uniforms(noise, len(ts), 1, x)
         return out.x.index_select(0, _systematic(out.weights, u[0]))
 
-    def _solve(
+    @abstractmethod
+    def run(
         self, denoiser: Denoiser, x: Tensor, ts: Tensor, noise: Noise, callback: Callback | None
     ) -> Particles:
+        """The loop itself, on a grid that has been checked (float64, CPU)."""
+
+    def weigh(self, log_w: Tensor, u: Tensor) -> tuple[Tensor, ...]:
+        """(chosen (B,), their log weights, log mean weight, ESS, whether they were drawn anew).
+
+        Both cases are computed and one is taken, so that the host need not know which.
+        """
+        n, gain = len(log_w), log_w.logsumexp(0) - math.log(len(log_w))
+        weights = log_w.softmax(0)
+        ess = 1 / weights.square().sum()
+        few = ess < self.threshold * n * (1 - 1e-6)  # rounding must not part equal weights
+        chosen = torch.where(few, _systematic(weights, u), torch.arange(n, device=u.device))
+        return chosen, torch.where(few, 0.0, log_w - gain), gain, ess, few
+
+
+@dataclass(frozen=True)
+class FeynmanKac(Weighted):
+    r"""Sequential Monte Carlo for products of densities: samples p_0(x) p(y|x)^w itself.
+
+    For ``Guided`` with a likelihood of the noisy state p(y | x_t), ``ClassifierFree``,
+    ``Tempered`` and their compositions, with scores that are those of densities. (Of networks
+    what is sampled is the tilted law only as far as theirs are; for an energy that is no
+    likelihood there is ``TwistedSMC``.) At w = 1, or without guidance, all weights are equal, and
+    this is the plain sampler.
+
+    The samples of a batch are coupled: results depend on its size, and ``sample`` corrects each
+    of its chunks by itself (give it chunk=n), with a bias that falls as 1/chunk. Weights are
+    heavy-tailed: usable up to w of about 2; compare several seeds, for the spread of the samples
+    says nothing of the error. The grid should be fine, some hundreds of steps.
+
+    Args:
+        sampler: EulerMaruyama, ReverseDiffusion, Ancestral or DDIM(1): steps of the SDE.
+        threshold: resample where the effective share of particles is below this, in [0, 1]; 0 is
+            never (importance sampling), 1 is at every step at which they differ.
+
+    References:
+        Skreta et al. 2025 (arXiv:2503.02819).
+    """
+
+    def run(
+        self, denoiser: Denoiser, x: Tensor, ts: Tensor, noise: Noise, callback: Callback | None
+    ) -> Particles:
+        """Weigh by the excess at the start of each step, resample, take the guided step."""
         if not isinstance(denoiser, _Tilted):
             raise TypeError(
                 f"expected a guided denoiser, with tilt(x, t), got {type(denoiser).__name__}: "
                 "what nothing guides needs no correction; use EulerMaruyama()"
             )
         rows = _rows(self.sampler, denoiser.sde, ts)
-        times, u = onto(ts, x), _uniforms(noise, len(rows), len(rows), x)
+        times, u = onto(ts, x), uniforms(noise, len(rows), len(rows), x)
         log_w, log_norm, seen = x.new_zeros(len(x)), x.new_zeros(()), []
         for k, row in enumerate(rows):
             tilt = denoiser.tilt(x, times[k])
-            chosen, log_w, gain, *report = self._weigh(log_w + row.gain * tilt.excess, u[k])
+            chosen, log_w, gain, *report = self.weigh(log_w + row.gain * tilt.excess, u[k])
             log_norm = log_norm + gain
             seen.append(report)
             if callback is not None:
@@ -177,18 +211,6 @@ class FeynmanKac(Sampler):
             callback(len(rows), row.s, x, row.x0_hat(before, score))
         ess, resampled = (torch.stack(column) for column in zip(*seen, strict=True))
         return Particles(x, log_w.log_softmax(0), ess, resampled, log_norm)
-
-    def _weigh(self, log_w: Tensor, u: Tensor) -> tuple[Tensor, ...]:
-        """(chosen (B,), their log weights, log mean weight, ESS, whether they were drawn anew).
-
-        Both cases are computed and one is taken, so that the host need not know which.
-        """
-        n, gain = len(log_w), log_w.logsumexp(0) - math.log(len(log_w))
-        weights = log_w.softmax(0)
-        ess = 1 / weights.square().sum()
-        few = ess < self.threshold * n * (1 - 1e-6)  # rounding must not part equal weights
-        chosen = torch.where(few, _systematic(weights, u), torch.arange(n, device=u.device))
-        return chosen, torch.where(few, 0.0, log_w - gain), gain, ess, few
 
 
 class _Row(NamedTuple):
@@ -218,11 +240,11 @@ def _rows(sampler: Steps, sde: SDE, ts: Tensor) -> list[_Row]:
     return list(map(_Row, *(column.tolist() for column in columns)))
 
 
-def _uniforms(noise: Noise, k: int, n: int, x: Tensor) -> Tensor:
+def uniforms(noise: Noise, k: int, n: int, x: Tensor) -> Tensor:
     """n uniform numbers from one draw of noise, used again where it holds fewer."""
     z = noise(k, 0.0, 0.0, x.shape, x.device, x.dtype).flatten()
-    uniforms: Tensor = torch.special.ndtr(z.repeat(-(-n // len(z)))[:n])
-    return uniforms
+    u: Tensor = torch.special.ndtr(z.repeat(-(-n // len(z)))[:n])
+    return u
 
 
 def _systematic(weights: Tensor, u: Tensor) -> Tensor:

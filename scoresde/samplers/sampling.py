@@ -15,6 +15,7 @@ from .compiled import faster
 __all__ = ["Ending", "Recorder", "finish", "sample"]
 
 Ending = Literal["stop", "denoise", "half"]
+"""What ``sample`` does where the grid ends above 0."""
 GPU_BLOCKS = 16
 
 

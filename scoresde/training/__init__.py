@@ -18,6 +18,7 @@ from .config import (
 )
 from .files import load, load_weights, save
 from .fitting import Fit, LossByTime, fit
+from .paths import fit_paths
 
 __all__ = [
     "ClassifierFit",
@@ -31,6 +32,7 @@ __all__ = [
     "describe",
     "fit",
     "fit_classifier",
+    "fit_paths",
     "from_json",
     "load",
     "load_classifier",

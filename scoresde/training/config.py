@@ -21,7 +21,7 @@ from ..denoiser import (
     VDenoiser,
     X0Denoiser,
 )
-from ..nets import ConcatMLPConfig, MLPConfig
+from ..nets import ConcatMLPConfig, MLPConfig, TransformerConfig, UNet1dConfig
 from ..sde import VESDE, VPSDE, CosineVPSDE, KarrasSDE, StraightPath, SubVPSDE
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 
 Process = VPSDE | CosineVPSDE | SubVPSDE | VESDE | KarrasSDE | StraightPath | ChainSDE
 """The processes that can be stored."""
-NetConfig = MLPConfig | ConcatMLPConfig
+NetConfig = MLPConfig | ConcatMLPConfig | UNet1dConfig | TransformerConfig
 """The recipes of networks that can be stored."""
 Parametrization = Literal["eps", "x0", "v", "score", "edm"]
 """What the network predicts."""
