@@ -6,13 +6,14 @@ position along the wells was measured, :math:`y_j = x(t_j) + s\,n_j`. Where was 
 
 A network learns the law of whole paths, without any observation. The posterior follows from
 Bayes' rule at every time of the diffusion, :math:`\nabla \log p_t(x|y) = \nabla \log p_t(x) +
-\nabla \log p(y | x_t = x)`, the last term by moment matching. The truth beside it is brute force:
-a hundred thousand paths of the physics, weighted by their likelihood.
+\nabla \log p(y | x_t = x)`, the last term guessed by moment matching, and the guess corrected by
+weights. The truth beside it is brute force: a hundred thousand paths of the physics, weighted by
+their likelihood.
 """
 
 import torch
 
-from scoresde import Ancestral, log_snr, sample
+from scoresde import TwistedSMC, log_snr, sample
 from scoresde.data import DoubleWell
 from scoresde.inverse import Mask, Measurement, MomentMatching
 from scoresde.nets import UNet1dConfig
@@ -45,15 +46,16 @@ model = fit_paths(pool[:50_000], net, steps=1200).denoiser
 
 known = torch.zeros(family.length, 2, dtype=torch.bool)
 known[at, 0] = True
-method = MomentMatching(model, Measurement(Mask(known), y, std), iterations=3)
+method = MomentMatching(model, Measurement(Mask(known), y, std), iterations=2)
 ts = log_snr(model.sde, 60)
-paths = sample(method, Ancestral(), (250, family.length, 2), ts, seed=0)
+paths = sample(method, TwistedSMC(), (500, family.length, 2), ts, seed=0)
 
 # %%
-# Above, the median and the middle 90 % at each time, and single paths, which hop; below, where the
-# colloid is half way. The medians agree. The network's band is somewhat too wide: some seconds of
-# training learn the wells roughly, and moment matching takes p(x_0 | x_t) for one Gaussian where
-# there are two ways past an observation, a hop before it or after.
+# Above, the median and the middle 90 % at each time, and single paths, which hop; below, where
+# the colloid is half way. There are two ways past an observation, a hop before it or after,
+# where moment matching takes p(x_0 | x_t) for one Gaussian; the weights mend that. What is left
+# is the network's, which has learned the wells roughly in some seconds, and that of few
+# particles, some of which share their past.
 
 t, color = family.times, ACCENTS[0]
 quantiles = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)

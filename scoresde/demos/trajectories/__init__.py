@@ -23,7 +23,7 @@ from ...inverse import Mask, Measurement, MomentMatching
 from ...metrics import PATH_METRICS, Judgement, conservation_metrics, judge, spread
 from ...report import Report
 from ...runs import TrajectoryData, check_counts, pick_device, read_points
-from ...samplers import Ancestral, Recorder, sample
+from ...samplers import Ancestral, Recorder, TwistedSMC, sample
 from ...training import Fit, fit_paths, save
 from .page import fill
 
@@ -190,7 +190,8 @@ class TrajectoriesDemo:
         measurement = Measurement(Mask(known), y.reshape(1, -1), std).to(device)
         method = MomentMatching(model, measurement, iterations=min(y.numel(), 3))
         ts = log_snr(model.sde, EVALUATIONS)
-        paths = sample(method, SAMPLER, (n, *path.shape), ts, self.seed).cpu().double()
+        paths = sample(method, TwistedSMC(SAMPLER), (n, *path.shape), ts, self.seed, chunk=n)
+        paths = paths.cpu().double()
         exact = None
         if isinstance(family, GaussianFamily):
             law = family.posterior(model.sde, at, y, std)

@@ -106,8 +106,8 @@ def _plan(report: Report, results: "Findings") -> None:
     report.section(
         "From A to B",
         "Where the body is at the start and at half time is given, with noise; the network was "
-        "not trained for this. The gradient of log p(y | x_t) by moment matching is added to its "
-        "score.",
+        "not trained for this. A guess of the gradient of log p(y | x_t) is added to its score, "
+        "and particles with weights correct what the guess has wrong.",
     )
     pair = {"without": results.paths[:40], "through A and B": answer.paths}
     draw = lambda theme: plots.paths(
