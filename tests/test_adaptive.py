@@ -308,7 +308,8 @@ def test_samples_do_not_know_of_each_other():
     every = lambda k, t, s, shape, *_: z[k + 2000 * (t < 1)]
     whole = walk.solve(GM1, x, ts, noise=every)
     few = walk.solve(GM1, x[3:5], ts, noise=lambda k, t, *rest: every(k, t, *rest)[3:5])
-    torch.testing.assert_close(few.x, whole.x[3:5], rtol=1e-9, atol=1e-9)
+    # A time that is rounded differently by 1e-16 is a Brownian increment of 1e-8.
+    torch.testing.assert_close(few.x, whole.x[3:5], rtol=0, atol=1e-7)
     assert torch.equal(few.evaluations, whole.evaluations[3:5])
     assert len(set(whole.evaluations.tolist())) > 8  # each has its own
 

@@ -44,7 +44,7 @@ def test_the_parts_add_up_to_the_whole(sampler):
     assert total("-log p (nats)") == pytest.approx(nll, abs=1e-10)
     w2 = float(sliced_wasserstein(first, last).square())
     assert total("squared sliced W2") == pytest.approx(w2, abs=1e-12)
-    assert total("weight of mode 1") == pytest.approx(-total("weight of mode 2"), abs=1e-12)
+    assert total("weight of mode 0") == pytest.approx(-total("weight of mode 1"), abs=1e-12)
     near, whole = distances(ladder)
     assert float(whole) <= float(near.sum()) + 1e-12
 

@@ -27,7 +27,7 @@ def page(tmp_path):
 
 def test_everything_is_inside(page):
     assert not re.search(r"(src|href|srcset)=\"(?!data:)", page)
-    assert "http" not in page and "url(" not in page and "@import" not in page
+    assert "://" not in page and "url(" not in page and "@import" not in page
     assert page.count(base64.b64encode(PNG).decode()) == 2
     assert '<source srcset="data:image/png' in page and "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page

@@ -14,11 +14,14 @@ USAGE = """\
 usage: scoresde COMMAND [options]
 
   demo [points]    learn a law of the plane, walk it back in three ways, write a report
-  train            learn a named law, or your own points from a file
+  demo trajectories
+                   learn orbits, generate, judge, plan from A to B; another report
+  train            learn a named law, a family of trajectories, or your own from a file
   sample RUN       draw samples from a trained run
   compare RUN      every sampler at several numbers of steps: one table, one figure
+  compare --exact  the same on a Gaussian, without a run and without a sample
   evaluate RUN     distances from the truth, or from a file, each beside its noise floor
-  diagnose RUN     whose error is it: truncation, prior, learning or discretisation
+  diagnose RUN     of a run on a named law: is it the prior, the network, or the steps?
   info [RUN]       versions and devices; what a run holds
   lab              the laboratory, an interactive page, in the browser
 

@@ -22,7 +22,7 @@ from ..metrics import Floor
 from ..mixture import Law
 from ..physics import PathKL, path_kl
 from ..report import Report
-from ..runs import FileData, Run, check_counts, pick_device
+from ..runs import FileData, LawData, Run, check_counts, pick_device
 from ..samplers import Sampler, recommended
 from .sampling import SAMPLERS
 
@@ -120,6 +120,11 @@ class Diagnose:
         """Measure; print the tables; write diagnosis.json, diagnosis.html and figures."""
         device = pick_device(self.device)
         check_counts(steps=self.steps, fine=self.fine)
+        if self.fine < 2 * self.steps:
+            raise ValueError(
+                f"expected --fine of at least twice --steps, since it stands for no "
+                f"discretisation, got {self.fine} and {self.steps}"
+            )
         if min(self.n, self.repeats) < 2:
             raise ValueError(f"expected --n and --repeats >= 2, got {self.n} and {self.repeats}")
         if self.sampler not in NAMES:
@@ -198,14 +203,14 @@ def exact_law(run: Run) -> Law:
     """The law a run was trained on.
 
     Raises:
-        ValueError: if its data came from a file.
+        ValueError: if its data came from a file, or are trajectories.
     """
     law, data = run.law, run.config.data
-    if law is None:
-        source = data.path if isinstance(data, FileData) else str(data)
+    if law is None or not isinstance(data, LawData):
+        source = f"points of {data.path}" if isinstance(data, FileData) else data.name
         raise ValueError(
-            f"expected a run on a named law, got one on the points of {source}, whose exact score "
-            "nobody knows: train with --law NAME, or measure this run with `scoresde evaluate`"
+            f"expected a run on a named law, got one on the {source}, in units of its own: "
+            "train with --law NAME, or measure this run with `scoresde evaluate`"
         )
     return law
 

@@ -153,7 +153,7 @@ def observables(law: Law) -> dict[str, Observable]:
         found[f"E[x{i + 1}^2]"] = partial(_power, i, 2)
     if isinstance(law, GaussianMixture) and 1 < len(law.weights) <= 8:
         for k in range(len(law.weights)):
-            found[f"weight of mode {k + 1}"] = partial(_mode, law, k)
+            found[f"weight of mode {k}"] = partial(_mode, law, k)
     return found
 
 

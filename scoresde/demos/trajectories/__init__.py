@@ -27,7 +27,7 @@ from ...samplers import Ancestral, Recorder, TwistedSMC, sample
 from ...training import Fit, fit_paths, save
 from .page import fill
 
-__all__ = ["Answer", "Findings", "TrajectoriesDemo"]
+__all__ = ["Answer", "Outcome", "TrajectoriesDemo"]
 
 STD = 0.05
 """Noise of what is observed, as a share of the data's standard deviation."""
@@ -66,7 +66,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Outcome:
     """Everything that the report shows, on the CPU."""
 
     options: "TrajectoriesDemo"
@@ -106,6 +106,8 @@ class TrajectoriesDemo:
         start = time.perf_counter()
         device = pick_device(self.device)
         check_counts(steps=self.steps, samples=self.samples)
+        if self.samples < 20:
+            raise ValueError(f"expected --samples >= 20, to be judged by, got {self.samples}")
         family, train, held_out = self._data()
         name = self.family if self.data is None else self.data.stem
         (self.out / "figures").mkdir(parents=True, exist_ok=True)
@@ -125,7 +127,7 @@ class TrajectoriesDemo:
         }
         length, scale = truth.shape[1], float(truth.std(0).mean())
         past = list(range(0, length // 3, max(1, length // 24)))
-        results = Findings(
+        results = Outcome(
             self,
             name,
             torch.arange(length) if family is None else family.times,
@@ -198,7 +200,7 @@ class TrajectoriesDemo:
             exact = law.sample(2000, generator=generator)
         return Answer(at, y, std, paths, path, exact)
 
-    def _write(self, results: Findings, start: float) -> Path:
+    def _write(self, results: Outcome, start: float) -> Path:
         """Weights, paths, numbers, figures, the page; and the table on the terminal."""
         save(self.out / "model.pt", results.fitted.denoiser)
         rows = [row._asdict() for row in results.judgement]

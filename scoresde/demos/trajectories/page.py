@@ -14,12 +14,12 @@ from ...report import Report
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from . import Answer, Findings
+    from . import Answer, Outcome
 
 __all__ = ["fill"]
 
 
-def fill(report: Report, results: "Findings", start: float) -> None:
+def fill(report: Report, results: "Outcome", start: float) -> None:
     """All sections, from the animation to the machine.
 
     Args:
@@ -39,14 +39,14 @@ def fill(report: Report, results: "Findings", start: float) -> None:
 
 
 def _show(
-    report: Report, results: "Findings", name: str, draw: Callable[[str], "Figure"], caption: str
+    report: Report, results: "Outcome", name: str, draw: Callable[[str], "Figure"], caption: str
 ) -> None:
     """A figure in both themes, kept in the folder and put on the page."""
     light, dark = plots.save_themes(results.options.out / "figures" / name, draw)
     report.figure(light, caption, dark=dark)
 
 
-def _motion(report: Report, results: "Findings") -> None:
+def _motion(report: Report, results: "Outcome") -> None:
     pair = {"held out": results.truth, "generated": results.paths}
     gif = plots.film(pair, results.options.out / "figures" / "film.gif")
     caption = (
@@ -58,7 +58,7 @@ def _motion(report: Report, results: "Findings") -> None:
     _show(report, results, "paths", draw, "Ten of each; a dot where the path begins.")
 
 
-def _judgement(report: Report, results: "Findings") -> None:
+def _judgement(report: Report, results: "Outcome") -> None:
     judgement, n = results.judgement, len(results.paths)
     below = sum(row.below for row in judgement)
     report.section(
@@ -90,7 +90,7 @@ def _judgement(report: Report, results: "Findings") -> None:
         report.facts(facts)
 
 
-def _stages(report: Report, results: "Findings") -> None:
+def _stages(report: Report, results: "Outcome") -> None:
     report.section(
         "The other time",
         "A path is one sample, and the time of diffusion is not the time of motion: three whole "
@@ -101,7 +101,7 @@ def _stages(report: Report, results: "Findings") -> None:
     _show(report, results, "stages", draw, caption + "the data, because the units are whitened.")
 
 
-def _plan(report: Report, results: "Findings") -> None:
+def _plan(report: Report, results: "Outcome") -> None:
     answer = results.plan
     report.section(
         "From A to B",
@@ -117,7 +117,7 @@ def _plan(report: Report, results: "Findings") -> None:
     report.facts(_facts(answer))
 
 
-def _forecast(report: Report, results: "Findings") -> None:
+def _forecast(report: Report, results: "Outcome") -> None:
     answer = results.forecast
     report.section(
         "Forecast",
@@ -151,7 +151,7 @@ def _spread(x: Tensor) -> float:
     return float(x.var(0).mean().sqrt())
 
 
-def _learning(report: Report, results: "Findings", start: float) -> None:
+def _learning(report: Report, results: "Outcome", start: float) -> None:
     fitted, options = results.fitted, results.options
     report.section("Learning")
     draw = lambda theme: plots.training_curve(fitted.history, theme=theme)
