@@ -20,6 +20,7 @@ from torch import Tensor
 from .comparison import Truth
 from .data import LAWS, TRAJECTORIES, Family, GaussianFamily, load_points, load_trajectories
 from .data.trajectories import holds_trajectories
+from .data.trajectories.recorded import write_table
 from .denoiser import Denoiser
 from .files import atomically
 from .mixture import Law
@@ -230,8 +231,12 @@ def split(points: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     return points[order[size:]], points[order[:size]]
 
 
-def save_points(path: Path, points: Tensor) -> Path:
-    """Write points (n, d) as .npy, .npz (array "x") or .csv, whole or not at all."""
+def save_points(path: Path, points: Tensor, times: Tensor | None = None) -> Path:
+    """Write points (n, d) or paths (n, L, C) as .npy, .npz (array "x") or .csv, or not at all.
+
+    The csv of paths has the columns trajectory, time, x, ... that ``load_trajectories`` reads,
+    with these times (L,); 0, 1, ... if not given.
+    """
     check_points_path(path)
     array = points.detach().cpu().numpy()
 
@@ -241,8 +246,10 @@ def save_points(path: Path, points: Tensor) -> Path:
                 np.save(file, array, allow_pickle=False)
             elif path.suffix == ".npz":
                 np.savez(file, x=array)
+            elif array.ndim == 3:
+                write_table(file, array, None if times is None else times.cpu().numpy())
             else:
-                np.savetxt(file, array.reshape(len(array), -1), delimiter=",", fmt="%.9g")
+                np.savetxt(file, array, delimiter=",", fmt="%.9g")
 
     return atomically(path, write)
 

@@ -154,7 +154,10 @@ def bias_table(rows: Sequence[BiasRow]) -> tuple[list[str], list[list[str]]]:
     for label, own in curves.items():
         order = fit_order([r.evaluations for r in own], [r.w2 for r in own], 1e-13)
         cells = [""] * (len(columns) - len(own)) + [f"{row.w2:.1e}" for row in own]
-        last = ["" if math.isnan(order) else f"{order:.2f}", f"{own[-1].kl:.1e}" if math.isfinite(own[-1].kl) else "none"]
+        last = [
+            "" if math.isnan(order) else f"{order:.2f}",
+            f"{own[-1].kl:.1e}" if math.isfinite(own[-1].kl) else "none",
+        ]
         table.append([label, VIEW_NAMES[own[0].entry.view], *cells, *last])
     heads = ["sampler", "view", *(f"W2 at {n}" for n in columns), "order", f"KL at {columns[-1]}"]
     return heads, table

@@ -21,7 +21,8 @@ from ..comparison import (
     score_table,
     view_entries,
 )
-from ..data import load_points
+from ..data import load_points, load_trajectories
+from ..data.trajectories import holds_trajectories
 from ..files import atomically
 from ..metrics import (
     energy_distance,
@@ -141,7 +142,8 @@ class Evaluate:
     folder: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
     against: Path | None = None
-    """Points to compare with; the exact law, or the held-out points, if not given."""
+    """Points, or trajectories, to compare with; the exact law, or what was held out, if not
+    given."""
     n: int = 2000
     """Samples drawn; exact transport costs n^2."""
     steps: int = 100
@@ -181,14 +183,14 @@ class Evaluate:
     def _truth(self, run: Run, device: torch.device) -> Truth:
         if self.against is None:
             return run.truth(self.n, device)
-        points = load_points(self.against).to(device)
-        dim = run.event.numel()
-        if points.shape[1] != dim:
+        load = load_trajectories if holds_trajectories(self.against) else load_points
+        points, event = load(self.against), run.event
+        if points.shape[1:] not in (event, (event.numel(),)):
             raise ValueError(
-                f"expected points of dimension {dim}, as the run's, got {points.shape[1]} "
-                f"in {self.against}"
+                f"expected samples of shape {tuple(event)}, as the run's, got "
+                f"{tuple(points.shape[1:])} in {self.against}"
             )
-        return Truth.of_points(points, self.n)
+        return Truth.of_points(points.reshape(-1, *event).to(device), self.n)
 
 
 def _reference(truth: Truth) -> str:

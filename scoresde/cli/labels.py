@@ -14,13 +14,14 @@ from torch import Tensor
 
 from ..data import load_points, load_trajectories
 from ..data.points import read_array
+from ..data.trajectories import holds_trajectories
 from ..mixture import GaussianMixture, Law
 from ..nets import Classifier
 from ..runs import CLASSIFIER, FileData, Run, split
 from ..training import ClassifierFit, fit_classifier, save_classifier
 from ..training.config import Process
 
-__all__ = ["Lesson", "lesson_of_file", "lesson_of_law", "teach_classifier"]
+__all__ = ["Lesson", "check_asked", "lesson_of_file", "lesson_of_law", "teach_classifier"]
 
 Draw = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 
@@ -38,6 +39,26 @@ class Lesson:
     data: Tensor | Draw
     labels: Tensor | None
     classes: int
+
+
+def check_asked(
+    data: Path | None, labels: bool, classifier: bool, column: int | None, dropout: float | None
+) -> None:
+    """Refuse options about labels that contradict each other or would do nothing."""
+    if labels and classifier:
+        raise ValueError(
+            "expected --labels or --classifier, got both: a network with labels guides itself"
+        )
+    table = data is not None and data.suffix.lower() != ".npz"
+    if column is not None and not (table and (labels or classifier)):
+        raise ValueError(
+            "expected --label-column with --data FILE.csv (or .npy) and --labels or "
+            f"--classifier, got --label-column {column} without"
+        )
+    if dropout is not None and not labels:
+        raise ValueError(f"expected --labels with --label-dropout {dropout:g}, got none")
+    if dropout is not None and not 0 < dropout < 1:
+        raise ValueError(f"expected 0 < --label-dropout < 1, got {dropout}")
 
 
 def lesson_of_law(law: Law, name: str) -> Lesson:
@@ -72,7 +93,17 @@ def lesson_of_file(path: Path, column: int, seed: int) -> tuple[Tensor, Tensor, 
 def _read(path: Path, column: int) -> tuple[Tensor, Tensor]:
     """Samples and their numbers, as the file has them."""
     if path.suffix.lower() != ".npz":
-        table = load_points(path)
+        if holds_trajectories(path):
+            raise ValueError(
+                f"expected points with a column of labels, got trajectories in {path}: labels of "
+                "trajectories lie in an .npz: x (n, L, C), y (n,)"
+            )
+        try:
+            table = load_points(path)
+        except ValueError as error:
+            if "expected a number" not in str(error):
+                raise
+            raise ValueError(f"{error} (labels that are text: number them 0, 1, 2)") from None
         if table.shape[1] < 2 or not -table.shape[1] <= column < table.shape[1]:
             raise ValueError(
                 f"expected a column {column} of labels beside others, got {table.shape[1]} "
@@ -84,7 +115,12 @@ def _read(path: Path, column: int) -> tuple[Tensor, Tensor]:
         paths = path.is_file() and read_array(path, "x").ndim == 3
         y = read_array(path, "y") if path.is_file() else np.empty(0)
     except ValueError as error:
-        raise ValueError(f"{path}: {error} (x are the samples, y their labels)") from None
+        raise ValueError(f"{path}: {error} (x are the samples, y their labels 0, 1, 2)") from None
+    if y.dtype.kind in "US":
+        raise ValueError(
+            f"expected labels 0, 1, ..., K-1: labels in {path} are text "
+            f"({', '.join(map(str, np.unique(y)[:3]))}, ...): number them 0, 1, 2"
+        )
     return load_trajectories(path, "x") if paths else load_points(path, "x"), torch.as_tensor(y)
 
 

@@ -16,6 +16,7 @@ from ..mixture import GaussianMixture
 from ..runs import (
     CLASSIFIER,
     Run,
+    TrajectoryData,
     check_counts,
     check_points_path,
     pick_device,
@@ -88,8 +89,8 @@ class Sample:
     guide: int | None = None
     """A label to guide to: by the network itself if it was trained with labels, by the run's
     classifier.pt, or by the exact class probabilities where the law is a named mixture."""
-    scale: float = 1.0
-    """Strength of the guidance: 1 is the conditional law, more sharpens it."""
+    scale: float | None = None
+    """Strength of the guidance: 1, if not given, is the conditional law, more sharpens it."""
     inpaint: str | None = None
     """Known coordinates, "0=1.5,3=-2" (counted from 0, in the units of the data): the others are
     drawn given these."""
@@ -105,10 +106,11 @@ class Sample:
     def run(self) -> Path:
         """Sample; write the file; return its path."""
         check_counts(n=self.n, steps=self.steps)
+        scale = self._scale()
         run = Run.open(self.folder, pick_device(self.device))
         path = self.out or self.folder / "samples.npy"
         check_points_path(path)
-        denoiser = run.denoiser if self.guide is None else guided(run, self.guide, self.scale)
+        denoiser = run.denoiser if self.guide is None else guided(run, self.guide, scale)
         sde, shape = denoiser.sde, (self.n, *run.event)
         if self.inpaint is not None:
             denoiser = inpainted(denoiser, run.event, self.inpaint, self.inpaint_std)
@@ -118,9 +120,23 @@ class Sample:
         else:
             sampler, grid = SAMPLERS[self.sampler], log_snr(sde, self.steps)
         x = sample(denoiser, sampler, shape, grid, self.seed)
-        save_points(path, x)
-        print(f"{self.n} samples by {self.sampler} in {self.steps} steps: {path}")
+        data = run.config.data
+        save_points(path, x, data.family().times if isinstance(data, TrajectoryData) else None)
+        what = "" if self.guide is None else f"of label {self.guide} at scale {scale:g} "
+        print(f"{self.n} samples {what}by {self.sampler} in {self.steps} steps: {path}")
         return path
+
+    def _scale(self) -> float:
+        """The strength that is asked for, checked."""
+        if self.scale is None:
+            return 1.0
+        if self.guide is None:
+            raise ValueError(
+                f"expected --guide with --scale {self.scale:g}, got no label to guide to"
+            )
+        if not math.isfinite(self.scale):
+            raise ValueError(f"expected a finite --scale, got {self.scale}: 1 to 3, say")
+        return self.scale
 
 
 def inpainted(denoiser: Denoiser, event: torch.Size, known: str, std: float) -> Denoiser:

@@ -11,14 +11,10 @@ import torch
 from torch import Tensor
 
 from .. import plots
-from ..comparison import (
-    Truth,
-)
+from ..comparison import Truth
 from ..denoiser import Affine, Denoiser
 from ..losses import ChainTimes
-from ..metrics import (
-    sliced_wasserstein,
-)
+from ..metrics import sliced_wasserstein
 from ..mixture import Law
 from ..nets import MLPConfig, TransformerConfig, UNet1dConfig
 from ..report import Report
@@ -41,7 +37,7 @@ from ..samplers import recommended, sample
 from ..sde import VESDE, VPSDE, CosineVPSDE, KarrasSDE, StraightPath, SubVPSDE
 from ..training import DenoiserConfig, Fit, NetConfig, Process, describe, fit, fit_paths
 from ..training.paths import BATCH, LR
-from .labels import Lesson, lesson_of_file, lesson_of_law, teach_classifier
+from .labels import Lesson, check_asked, lesson_of_file, lesson_of_law, teach_classifier
 
 __all__ = ["Train"]
 
@@ -65,7 +61,8 @@ class Train:
     """A named family of trajectories to learn: `scoresde info` lists them."""
     data: Path | None = None
     """Your own points (n, d) in a .npy, .npz or .csv file: any dimension, any scale; or your own
-    trajectories (n, L, C) in a .npy or .npz file."""
+    trajectories: (n, L, C) in a .npy or .npz file, or a .csv with the header
+    trajectory,time,x,y."""
     out: Path | None = None
     """Folder of the run; runs/NAME if not given."""
     process: Literal["vp", "cosine", "sub-vp", "ve", "karras", "straight"] = "vp"
@@ -93,10 +90,11 @@ class Train:
     file what it says (array y beside x of an .npz, else a column of numbers 0, 1, ...)."""
     classifier: bool = False
     """Train a classifier of noisy points beside a network without labels, to guide with."""
-    label_column: int = -1
-    """Column of the labels in a .csv or .npy, counted from 0; -1 is the last."""
-    label_dropout: float = 0.1
-    """Share of the labels shown as "no label": so the network knows all classes together too."""
+    label_column: int | None = None
+    """Column of the labels in a .csv or .npy, counted from 0; the last (-1) if not given."""
+    label_dropout: float | None = None
+    """Share of the labels shown as "no label", 0.1 if not given: so the network knows all classes
+    together too."""
     whiten: bool = False
     """Remove the full covariance of the data, not only each coordinate's scale; of trajectories
     always half of it."""
@@ -120,20 +118,16 @@ class Train:
             raise ValueError(
                 f"expected --discrete >= 0 and --lr > 0, got {self.discrete} and {self.lr}"
             )
-        if self.labels and self.classifier:
-            raise ValueError(
-                "expected --labels or --classifier, got both: a network with labels guides itself"
-            )
-        if not 0 < self.label_dropout < 1:
-            raise ValueError(f"expected 0 < --label-dropout < 1, got {self.label_dropout}")
+        check_asked(self.data, self.labels, self.classifier, self.label_column, self.label_dropout)
         torch.manual_seed(self.seed)
         sde = PROCESSES[self.process]
         data: Law | Tensor
         source: RunData
         lesson: Lesson | None = None
         named = self.labels or self.classifier
+        column = -1 if self.label_column is None else self.label_column
         if self.data is not None and named:
-            points, y, held_out, source = lesson_of_file(self.data, self.label_column, self.seed)
+            points, y, held_out, source = lesson_of_file(self.data, column, self.seed)
             data, name = points.float().to(device), self.data.stem
             lesson = Lesson(data, y.to(device), int(y.max()) + 1)
             truth = Truth.of_points(held_out.to(device), len(held_out))
@@ -165,6 +159,9 @@ class Train:
             right = 100 * float(taught.accuracy[0])
             print(f"classifier: {right:.2f} % right where there is no noise")
         _report_training(run, result, truth)
+        if lesson is not None:
+            last = lesson.classes - 1
+            print(f"labels 0..{last}: scoresde sample {folder} --guide {last // 2} --scale 2")
         return run
 
     def _fit(
@@ -176,10 +173,10 @@ class Train:
         sde: Process,
         lesson: Lesson | None,
     ) -> tuple[Run, Fit]:
-        if self.net == "auto" and isinstance(data, Tensor) and data.ndim == 3 and not lesson:
-            return self._fit_paths(folder, data, truth, source, sde)
+        taught, dropout = (lesson, self.label_dropout or 0.1) if self.labels else (None, 0.0)
+        if self.net == "auto" and isinstance(data, Tensor) and data.ndim == 3:
+            return self._fit_paths(folder, data, truth, source, sde, taught, dropout)
         affine = self._units(data) if isinstance(data, Tensor) else None
-        taught, dropout = (lesson, self.label_dropout) if self.labels else (None, 0.0)
         net = self._net(truth.points.shape[1:], taught.classes if taught else 0)
         recipe = DenoiserConfig(sde, net, self.predict, affine=affine is not None)
         result = fit(
@@ -204,12 +201,23 @@ class Train:
         return Run(folder, RunConfig(source, recipe, asked), result.denoiser), result
 
     def _fit_paths(
-        self, folder: Path, data: Tensor, truth: Truth, source: RunData, sde: Process
+        self,
+        folder: Path,
+        data: Tensor,
+        truth: Truth,
+        source: RunData,
+        sde: Process,
+        taught: Lesson | None,
+        dropout: float,
     ) -> tuple[Run, Fit]:
+        classes = taught.classes if taught else 0
         result = fit_paths(
             data,
+            UNet1dConfig(data.shape[2], width=32, piece=2, classes=classes),
             sde=sde,
             device=data.device,
+            labels=taught.labels if taught else None,
+            label_dropout=dropout,
             steps=self.steps,
             seed=self.seed,
             evaluate=_watch(truth),
@@ -217,7 +225,7 @@ class Train:
             log=folder / "training.csv",
             progress=True,
         )
-        asked = TrainingConfig(self.steps, BATCH, LR, 0, self.seed)
+        asked = TrainingConfig(self.steps, BATCH, LR, 0, self.seed, dropout, self.classifier)
         recipe = describe(result.denoiser)
         return Run(folder, RunConfig(source, recipe, asked), result.denoiser), result
 

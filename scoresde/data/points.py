@@ -23,7 +23,7 @@ def load_points(path: str | Path, key: str | None = None) -> Tensor:
 
     Args:
         path: the file; its ending says the format.
-        key: which array of an npz file, if it holds several.
+        key: which array of an npz file, if it holds several; "x" if it holds one of that name.
 
     Returns:
         The points, (n, d), in the units of the file.
@@ -63,8 +63,13 @@ def _read_numpy(path: Path, key: str | None) -> Array:
         if isinstance(arrays, np.ndarray):
             return arrays
         names = list(arrays)
+        if key is None and "x" in names:
+            key = "x"
         if key is None and len(names) != 1:
-            raise ValueError(f"expected one array, got {names}: name the one to read")
+            raise ValueError(
+                f"expected one array, got {names}: name the one to read 'x' in "
+                "the file, or pass key="
+            )
         if key is not None and key not in names:
             raise ValueError(f"expected an array named {key!r}, got {names}")
         array: Array = arrays[key or names[0]]

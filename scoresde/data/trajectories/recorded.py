@@ -1,9 +1,11 @@
 """The user's own trajectories from a file, and signals to a sound file."""
 
+import re
 import wave
 import zipfile
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from ..points import read_array
 __all__ = ["holds_trajectories", "load_trajectories", "save_wav"]
 
 Array = NDArray[Any]
+HEADER = ["trajectory", "time"]
 Track = tuple[Array, Array]
 """Times (l,) and positions (l, C) of one trajectory."""
 
@@ -62,12 +65,39 @@ def load_trajectories(
 
 
 def holds_trajectories(path: str | Path) -> bool:
-    """Whether an npy or npz file holds one array (n, L, C); False for all else."""
+    """Whether a file says that it holds trajectories; False for all else.
+
+    An npy or npz file says it by an array (n, L, C), a csv file by a header that begins with
+    ``trajectory,time``: without one its rows are points.
+    """
     path = Path(path)
     try:
-        return path.suffix.lower() in (".npy", ".npz") and read_array(path, None).ndim == 3
+        if path.suffix.lower() in (".npy", ".npz"):
+            return read_array(path, None).ndim == 3
+        if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+            return False
+        with path.open(encoding="utf-8-sig") as file:
+            return any(map(_is_header, takewhile(_before_numbers, file)))
     except (ValueError, OSError, EOFError, zipfile.BadZipFile):
         return False  # whoever reads it as points says what is wrong
+
+
+def write_table(file: IO[bytes], paths: Array, times: Array | None = None) -> None:
+    """Write paths (n, L, C) as the csv that ``load_trajectories`` reads, with a header.
+
+    Args:
+        file: open for writing.
+        paths: in the user's units.
+        times: (L,), shared by all; 0, 1, ..., L-1 if not given.
+    """
+    n, length, channels = paths.shape
+    ladder = np.arange(length) if times is None else times
+    table = np.c_[
+        np.repeat(np.arange(n), length), np.tile(ladder, n), paths.reshape(n * length, channels)
+    ]
+    names = list("xyz"[:channels]) if channels <= 3 else [f"x{i}" for i in range(1, channels + 1)]
+    header = ",".join([*HEADER, *names])
+    np.savetxt(file, table, delimiter=",", fmt="%.9g", header=header, comments="")
 
 
 def save_wav(path: str | Path, signal: Tensor, rate: int) -> Path:
@@ -99,6 +129,16 @@ def save_wav(path: str | Path, signal: Tensor, rate: int) -> Path:
             file.writeframes(samples.tobytes())
 
     return atomically(path, write)
+
+
+def _before_numbers(line: str) -> bool:
+    """Whether a line of a csv is blank, a comment or a header."""
+    return not re.match(r"\s*[-+.\d]", line)
+
+
+def _is_header(line: str) -> bool:
+    """Whether a line names the columns trajectory, time, ...; also behind # or in quotes."""
+    return re.split(r"[,;\s]+", re.sub(r'["#]', " ", line.lower()).strip())[:2] == HEADER
 
 
 def _from_stack(array: Array) -> dict[float, Track]:
