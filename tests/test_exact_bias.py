@@ -120,7 +120,6 @@ def test_p12_langevin_at_rest(reference):
 # ---- every sampler ------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def rows():
-    torch.set_default_dtype(torch.float64)
     return exact_rows(gauss(SDE), (80, 160, 320))
 
 
