@@ -1,7 +1,5 @@
 """Diffusion models in continuous time: one Gaussian path, walked as a chain, an SDE or an ODE."""
 
-from importlib.metadata import version
-
 from .chain import ChainSDE, DDPMChain
 from .denoiser import (
     Affine,
@@ -76,7 +74,7 @@ from .training import (
     save_classifier,
 )
 
-__version__ = version("scoresde")
+__version__ = "0.1.0"
 
 __all__ = [
     "DDIM",

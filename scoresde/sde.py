@@ -25,6 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .autodiff import differentiating
+
 __all__ = [
     "SDE",
     "VESDE",
@@ -132,7 +134,8 @@ class SDE(ABC):
         path = lambda t: (self.log_alpha(t), self.sigma2(t))
         # with Python's numbers, a () tangent would become float64; an expanded t is refused
         at = torch.atleast_1d(t).contiguous()
-        values, slopes = torch.func.jvp(path, (at,), (torch.ones_like(at),))[:2]
+        with differentiating():
+            values, slopes = torch.func.jvp(path, (at,), (torch.ones_like(at),))[:2]
         (_, sigma2), (f, slope) = values, slopes
         return f.reshape(t.shape), (slope - 2 * f * sigma2).reshape(t.shape)
 

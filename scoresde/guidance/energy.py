@@ -3,7 +3,8 @@ r"""Guidance by a gradient: a classifier, an energy, a reward.
     score  -> score + scale grad_x log h(x, t),
     x0_hat -> x0_hat + scale sigma^2/alpha grad_x log h(x, t).
 
-The gradient is ``torch.func``'s: it works in inference mode and inside a compiled step.
+The gradient is ``torch.func``'s: it works in inference mode (``autodiff``) and inside a compiled
+step.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ..autodiff import differentiating
 from ..denoiser import Along, Denoiser, Wrapper, like, onto
 from .tilt import Tilt, dot, tilt_of, twist_of
 
@@ -68,7 +70,8 @@ class Guided(Wrapper):
                 )
             return log_h.sum(), log_h
 
-        gradient, log_h = torch.func.grad(total, has_aux=True)(x)
+        with differentiating():
+            gradient, log_h = torch.func.grad(total, has_aux=True)(x)
         return gradient, log_h
 
     def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:

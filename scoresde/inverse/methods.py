@@ -27,6 +27,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..autodiff import differentiating
 from ..denoiser import Denoiser, like
 from .measurement import Measurement, Observed
 from .operators import Linear
@@ -77,13 +78,11 @@ class _Pulled(Observed):
             x0: Tensor = self.denoiser(x, t, **cond)
             return self.measurement.residual(x0), x0
 
-        residual, transpose, x0 = _vjp(miss, x)
-
-        def pull(u: Tensor) -> Tensor:
-            return transpose(-u)[0]
-
-        force = self.force(residual, x0, pull, t)
-        return x0, pull(force), _dot(residual, force)
+        with differentiating():
+            residual, transpose, x0 = _vjp(miss, x)
+            pull: Map = lambda u: transpose(-u)[0]
+            force = self.force(residual, x0, pull, t)
+            return x0, pull(force), _dot(residual, force)
 
     def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """x0_hat + sigma^2/alpha pull."""

@@ -30,6 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..autodiff import differentiating
 from ..denoiser import Denoiser, like
 from ..sde import SDE
 
@@ -167,6 +168,7 @@ def _trace_by_probes(
     field: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor
 ) -> tuple[Tensor, Tensor]:
     """field(x) and probe^T J probe for each probe, (B, P): one call and P vjps."""
-    value, pull = torch.func.vjp(field, x)[:2]
-    (pulled,) = torch.func.vmap(pull)(probes)
+    with differentiating():
+        value, pull = torch.func.vjp(field, x)[:2]
+        (pulled,) = torch.func.vmap(pull)(probes)
     return value, (pulled * probes).flatten(2).sum(2).T

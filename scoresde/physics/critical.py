@@ -23,6 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..autodiff import differentiating
 from ..denoiser import Denoiser
 from ..losses import Estimate
 from ..mixture import GaussianMixture, Law
@@ -183,7 +184,8 @@ def _stiffest(denoiser: Denoiser, mean: Tensor, t: Tensor) -> float:
     at = t.to(mean)
     centre = denoiser.sde.alpha(at) * mean
     flat = lambda x: denoiser.score(x.reshape(1, *mean.shape), at).flatten()
-    jacobian = torch.func.jacrev(flat)(centre.flatten())
+    with differentiating():
+        jacobian = torch.func.jacrev(flat)(centre.flatten())
     return float(torch.linalg.eigvalsh(0.5 * (jacobian + jacobian.mT))[-1])
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..autodiff import differentiating
+
 __all__ = ["Scalar", "Vector", "check_field", "dot", "gradient", "jacobian"]
 
 Scalar = Callable[[Tensor, Tensor], Tensor]
@@ -19,16 +21,18 @@ Vector = Callable[[Tensor, Tensor], Tensor]
 
 def gradient(field: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """grad field at x, (B, *), of a function (B, *) -> (B,)."""
-    slope: Tensor = torch.func.grad(lambda x: field(x).sum())(x)
+    with differentiating():
+        slope: Tensor = torch.func.grad(lambda x: field(x).sum())(x)
     return slope
 
 
 def jacobian(field: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """field(x) (B, *) and its Jacobian J_ij = d field_i/d x_j (B, d, d): one call and d vjps."""
-    value, pull = torch.func.vjp(field, x)[:2]
     axes = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device)
     axes = axes.reshape(-1, 1, *x.shape[1:]).expand(-1, *x.shape)
-    (rows,) = torch.func.vmap(pull)(axes)  # (d, B, *)
+    with differentiating():
+        value, pull = torch.func.vjp(field, x)[:2]
+        (rows,) = torch.func.vmap(pull)(axes)  # (d, B, *)
     return value, rows.flatten(2).movedim(0, 1)
 
 

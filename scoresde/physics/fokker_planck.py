@@ -20,6 +20,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ..autodiff import differentiating
 from ..denoiser import Denoiser
 from ..likelihood.density import Terminal
 from ..sde import SDE, like
@@ -138,5 +139,6 @@ def _rates(sde: SDE, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 
 def _time_derivative(field: Scalar | Vector, x: Tensor, t: Tensor) -> Tensor:
     """d field/dt at fixed x: each value depends on its own time alone."""
-    slope: Tensor = torch.func.jvp(lambda t: field(x, t), (t,), (torch.ones_like(t),))[1]
+    with differentiating():
+        slope: Tensor = torch.func.jvp(lambda t: field(x, t), (t,), (torch.ones_like(t),))[1]
     return slope

@@ -20,6 +20,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from .. import autodiff
 from ..denoiser import Along, Denoiser
 from ..noise import GeneratorNoise, Noise
 from ..sde import SDE
@@ -190,9 +191,13 @@ class TableSampler(Sampler):
 
 @contextmanager
 def quiet(denoiser: Denoiser) -> Iterator[None]:
-    """No gradients: inference mode, or no_grad for a denoiser that calls torch.autograd inside."""
+    """No gradients: inference mode, or no_grad for a denoiser that calls torch.autograd inside.
+
+    Nor where torch.func, which guidance may use anywhere, would answer with zeros (``autodiff``).
+    """
     try:
-        with torch.no_grad(), torch.inference_mode(denoiser.inference):
+        mode = denoiser.inference and autodiff.RIGHT_IN_INFERENCE
+        with torch.no_grad(), torch.inference_mode(mode):
             yield
     except RuntimeError as error:
         if denoiser.inference and "inference" in str(error).lower():

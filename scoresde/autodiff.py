@@ -1,0 +1,42 @@
+"""Derivatives in inference mode: whether torch.func may be trusted there, and what to do if not.
+
+Samplers run in inference mode, and guidance, drifts and likelihoods differentiate inside it. In
+torch 2.11 ``torch.func`` answers there with zeros, without a word: the rates f and g^2 of a process
+vanish, and so does guidance. One question to torch, when the package is imported, tells.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+__all__ = ["RIGHT_IN_INFERENCE", "differentiating", "right_in_inference"]
+
+
+def right_in_inference() -> bool:
+    """Whether torch.func differentiates in inference mode: d(x^2)/dx at 1, both ways, is 2."""
+    square = lambda x: x * x
+    with torch.inference_mode():
+        one = torch.ones(())
+        forwards = torch.func.jvp(square, (one,), (one,))[1]
+        backwards = torch.func.grad(square)(one)
+    return float(forwards) == 2 and float(backwards) == 2
+
+
+RIGHT_IN_INFERENCE = right_in_inference()
+"""What ``right_in_inference`` found in this process."""
+
+
+def differentiating() -> AbstractContextManager[object]:
+    """``with differentiating(): torch.func...`` leaves inference mode where it would spoil that.
+
+    Gradients that reach outside stay off, as they are in inference mode.
+    """
+    trusted = RIGHT_IN_INFERENCE or not torch.is_inference_mode_enabled()
+    return nullcontext() if trusted else _outside()
+
+
+@contextmanager
+def _outside() -> Iterator[None]:
+    with torch.inference_mode(False), torch.no_grad():
+        yield
