@@ -1,8 +1,8 @@
 """Derivatives in inference mode: whether torch.func may be trusted there, and what to do if not.
 
 Samplers run in inference mode, and guidance, drifts and likelihoods differentiate inside it. In
-torch 2.11 ``torch.func`` answers there with zeros, without a word: the rates f and g^2 of a process
-vanish, and so does guidance. One question to torch, when the package is imported, tells.
+torch 2.11 ``torch.func`` answers there with zeros, without a word: the rates f and g^2 of a
+process vanish, and so does guidance. One question to torch, at import, tells.
 """
 
 from collections.abc import Iterator

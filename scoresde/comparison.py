@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoiser import Denoiser
+from .denoiser import Denoiser, anchor
 from .grids import log_snr, uniform
 from .metrics import Floor, floor, mode_coverage, mode_weights, nll_gap, sliced_wasserstein
 from .mixture import GaussianMixture, Law
@@ -94,7 +94,7 @@ class Truth:
     @classmethod
     def of_law(cls, law: Law, n: int) -> "Truth":
         """The law, by n exact samples."""
-        generator = torch.Generator(_device(law)).manual_seed(10_000)
+        generator = torch.Generator(anchor(law).device).manual_seed(10_000)
         return cls(law.sample(n, generator=generator), law, n)
 
     @classmethod
@@ -246,10 +246,6 @@ def _wait(device: torch.device) -> None:
     """A clock around work on a GPU must wait for it (outside of every loop)."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _device(law: Law) -> torch.device:
-    return next(law.buffers(), torch.empty(0)).device
 
 
 def score_table(truth: Truth, scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:

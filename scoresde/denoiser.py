@@ -18,6 +18,7 @@ References:
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ __all__ = [
     "VDenoiser",
     "Wrapper",
     "X0Denoiser",
+    "anchor",
     "like",
     "onto",
 ]
@@ -452,6 +454,16 @@ def _mix(x: Tensor, u: float, y: Tensor, w: float) -> Tensor:
     if u == 0 and w == 1:
         return y
     return torch.mul(x, u).add_(y, alpha=w)
+
+
+def anchor(module: nn.Module, otherwise: Tensor | None = None) -> Tensor:
+    """A tensor of a module: what is made for it goes to its device, in its dtype.
+
+    A parameter, else a buffer (an exact distribution has no parameters), else what is given, or
+    a number of torch's default dtype on the host.
+    """
+    tensors = (a for a in chain(module.parameters(), module.buffers()) if a.is_floating_point())
+    return next(tensors, torch.empty(0) if otherwise is None else otherwise).detach()
 
 
 def onto(ts: Tensor, x: Tensor) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data import load_points, load_trajectories
 from ..data.points import read_array
 from ..data.trajectories import holds_trajectories
+from ..denoiser import anchor
 from ..mixture import GaussianMixture, Law
 from ..nets import Classifier
 from ..runs import CLASSIFIER, FileData, Run, split
@@ -144,7 +145,7 @@ def teach_classifier(
 ) -> ClassifierFit:
     """Train a classifier of noisy samples in the model's units, and keep it with the run."""
     denoiser, data = run.denoiser, lesson.data
-    like = next(denoiser.parameters())
+    like = anchor(denoiser)
     if isinstance(data, Tensor):
         data = data if denoiser.affine is None else denoiser.affine(data)
         dim = data[0].numel()

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from ..denoiser import Denoiser, Given
+from ..denoiser import Denoiser, Given, anchor
 from ..grids import log_snr
 from ..guidance import ClassifierFree, Guided, classifier_log_prob
 from ..inverse import Mask, Measurement, MomentMatching
@@ -155,7 +155,7 @@ def inpainted(denoiser: Denoiser, event: torch.Size, known: str, std: float) -> 
     dim = math.prod(event)
     if len(values) < len(pairs) or not all(0 <= i < dim for i in values):
         raise ValueError(f"expected different coordinates from 0 to {dim - 1}, got {known!r}")
-    device = next(denoiser.parameters()).device
+    device = anchor(denoiser).device
     mask = torch.tensor([i in values for i in range(dim)], device=device).reshape(event)
     y = torch.tensor([[values[i] for i in sorted(values)]], device=device)
     measurement = Measurement(Mask(mask), y, std)
@@ -168,7 +168,7 @@ def guided(run: Run, label: int, scale: float) -> Denoiser:
     Raises:
         ValueError: if it allows none, or there is no such label.
     """
-    model, device = run.denoiser, next(run.denoiser.parameters()).device
+    model, device = run.denoiser, anchor(run.denoiser).device
     classes = getattr(run.config.model.net, "classes", 0)
     if classes:
         check_label(label, classes)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, anchor
 from ..grids import log_snr, optimized
 from ..metrics import Estimate, sliced_wasserstein
 from ..mixture import GaussianMixture, Law
@@ -102,7 +102,7 @@ def climb(
             f"{law.sde} for {model.sde}{' and an affine map' if model.affine else ''}: "
             "train on the law itself (scoresde train --law NAME)"
         )
-    kind = next(iter(model.parameters()), ts)
+    kind = anchor(model, ts)
     device, start, end = kind.device, float(ts[0]), float(ts[-1])
     generator = torch.Generator(device).manual_seed(seed)
     t_max = torch.tensor(start, dtype=torch.float64, device=device)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, anchor
 from ..mixture import GaussianMixture, Law
 from .matching import denoising_errors
 
@@ -101,7 +101,7 @@ def excess_loss(
         parts = [(denoiser.eps(p.to(kind), t.to(kind)) - law.eps(p, t)) for p in x.split(CHUNK)]
         return torch.cat(parts).square().flatten(1).mean(1)
 
-    kind = next(iter(denoiser.parameters()), ts)
+    kind = anchor(denoiser, ts)
     return _estimate(errors(t) for t in ts.double())
 
 

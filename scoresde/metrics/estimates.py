@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..denoiser import anchor
 from ..mixture import Law
 
 __all__ = ["Estimate", "Floor", "floor"]
@@ -66,5 +67,4 @@ def floor(
 
 def seeded(law: Law, seed: int) -> torch.Generator:
     """A generator on the device where the law draws its samples."""
-    buffer = next(law.buffers(), torch.empty(0))
-    return torch.Generator(buffer.device).manual_seed(seed)
+    return torch.Generator(anchor(law).device).manual_seed(seed)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..autodiff import differentiating
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, anchor
 from ..losses import Estimate
 from ..mixture import GaussianMixture, Law
 from ..sde import VariancePreserving
@@ -137,7 +137,7 @@ def collapse_time(law: Law, n: int, samples: int = SAMPLES, seed: int = 0) -> Te
         raise ValueError(f"expected n >= 2 points, got {n}: one point is memorised at all times")
 
     def excess(t: Tensor) -> float:
-        device = next(law.buffers(), t).device
+        device = anchor(law).device
         generator = torch.Generator(device).manual_seed(seed)
         return float(mutual_information(law, t, samples, generator).value) - math.log(n)
 

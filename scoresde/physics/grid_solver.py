@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..denoiser import Denoiser, like
+from ..denoiser import Denoiser, anchor, like
 from ..sde import SDE
 from .cells import Cells
 from .fields import Vector
@@ -80,10 +80,10 @@ def denoising(denoiser: Denoiser, noise: float = 1.0) -> Transport:
     """
     if not noise >= 0:
         raise ValueError(f"expected noise >= 0, got {noise}: 1 is the reverse SDE, 0 the ODE")
-    sde, first = denoiser.sde, next(iter([*denoiser.parameters(), *denoiser.buffers()]), None)
+    sde = denoiser.sde
 
     def drift(x: Tensor, t: Tensor) -> Tensor:
-        points = x if first is None else x.to(first)
+        points = x.to(anchor(denoiser, x))
         f, g2 = (like(rate, x) for rate in sde.rates(t))
         score = denoiser.score(points, t.to(points)).to(x)
         return f * x - 0.5 * (1 + noise**2) * g2 * score

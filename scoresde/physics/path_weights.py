@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, anchor
 from ..losses import Estimate
 from ..mixture import Law
 from ..samplers.base import check_grid
@@ -134,11 +134,10 @@ def weighted_paths(
 
 def score_difference(model: Denoiser, law: Law) -> Function:
     """s - s_m at states of the law, the model called in the dtype of its own parameters."""
-    own = next(model.parameters(), None)
 
     def difference(x: Tensor, t: Tensor) -> Tensor:
-        kind = x if own is None else own
-        return law.score(x, t) - model.score(x.to(kind), t.to(kind)).to(x)
+        own = anchor(model, x)
+        return law.score(x, t) - model.score(x.to(own), t.to(own)).to(x)
 
     return difference
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, anchor
 from ..grids import uniform
 from ..mixture import Law
 from ..samplers import Ancestral, EulerMaruyama, PFHeun, Recorder, Sampler
@@ -120,7 +120,7 @@ def density_xt(
 
 def density_columns(law: Law, xs: Tensor, ts: Tensor) -> Tensor:
     """p_t(x) of a law on the line for every x and t: (X,), (T,) -> (X, T)."""
-    x = xs.to(next(law.buffers()))[:, None]
+    x = xs.to(anchor(law))[:, None]
     return torch.stack([law.log_prob(x, t.to(x)).exp() for t in ts], 1).cpu()
 
 

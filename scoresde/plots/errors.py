@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, anchor
 from ..mixture import Law
 from ..sde import SDE
 from .panels import contours, coordinates, density_levels, frame, plane_density, seeded, square
@@ -201,7 +201,7 @@ def _error_panel(
 @torch.no_grad()
 def _error(model: Denoiser, law: Law, x: torch.Tensor, t: torch.Tensor) -> Array:
     """eps_hat - eps* at points, each asked in its own dtype, (n, 2)."""
-    own, true = next(model.parameters(), x), next(law.buffers(), x)
+    own, true = anchor(model, x), anchor(law, x)
     parts = [
         model.eps(p.to(own), t.to(own)).cpu().double()
         - law.eps(p.to(true), t.to(true)).cpu().double()

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..denoiser import anchor
 from ..mixture import Law
 from .style import Array, Theme, numbers
 
@@ -29,7 +30,7 @@ def plane_density(
     middle = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
     xs, ys = left + (right - left) * middle, bottom + (top - bottom) * middle
     y, x = torch.meshgrid(ys, xs, indexing="ij")
-    points = torch.stack((x.flatten(), y.flatten()), 1).to(next(law.buffers()))
+    points = torch.stack((x.flatten(), y.flatten()), 1).to(anchor(law))
     parts = [law.log_prob(part, None if t is None else t.to(part)) for part in points.split(8192)]
     density = torch.cat(parts).exp().cpu().reshape(cells, cells)
     return numbers(xs), numbers(ys), numbers(density)
@@ -101,4 +102,4 @@ def as_box(limits: Sequence[float] | None) -> Box | None:
 
 def seeded(law: Law, seed: int = 0) -> torch.Generator:
     """A generator on the device where the law draws its samples."""
-    return torch.Generator(next(law.buffers()).device).manual_seed(seed)
+    return torch.Generator(anchor(law).device).manual_seed(seed)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, anchor
 from ..mixture import GaussianMixture, Law
 from .panels import Box, as_box, contours, coordinates, dots, frame, plane_density, seeded, square
 from .style import ACCENTS, VIEWS, Theme, color_of, name_of, numbers, page
@@ -207,8 +207,7 @@ def _arrows(
     step = (box[1] - box[0]) / arrows
     xs = torch.linspace(box[0] + step / 2, box[1] - step / 2, arrows, dtype=torch.float64)
     ys = torch.linspace(box[2] + step / 2, box[3] - step / 2, arrows, dtype=torch.float64)
-    first = next(iter([*denoiser.parameters(), *denoiser.buffers()]), xs)
-    points = torch.cartesian_prod(xs, ys).to(first)
+    points = torch.cartesian_prod(xs, ys).to(anchor(denoiser, xs))
     with torch.no_grad():
         push = numbers(-denoiser.eps(points, torch.tensor(t).to(points)))
     size = np.linalg.norm(push, axis=1, keepdims=True)

@@ -1,13 +1,12 @@
 """From noise to samples: the outermost function, and a recorder of what happens on the way."""
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, anchor
 from ..noise import BlockNoise, block_size
 from .base import Callback, Sampler, check_grid, quiet
 from .compiled import faster
@@ -64,7 +63,7 @@ def sample(
     if last not in ("stop", "denoise", "half"):
         raise ValueError(f'expected last "stop", "denoise" or "half", got {last!r}')
     ts, sampler = check_grid(ts, denoiser.sde), faster(sampler, compile, graph)
-    device = torch.device(device) if device is not None else _device(denoiser)
+    device = torch.device(device) if device is not None else anchor(denoiser).device
     dtype = dtype or torch.get_default_dtype()
     seed = int(torch.randint(2**62, ())) if seed is None else seed
     n, *event = shape
@@ -89,11 +88,6 @@ def finish(denoiser: Denoiser, x: Tensor, ts: Tensor, last: Ending) -> Tensor:
     t = ts[-1].to(x.dtype).to(x.device, non_blocking=True)
     x0_hat = denoiser(x, t)
     return x0_hat if last == "denoise" else 0.5 * (x / denoiser.sde.alpha(t) + x0_hat)
-
-
-def _device(denoiser: Denoiser) -> torch.device:
-    first = next(chain(denoiser.parameters(), denoiser.buffers()), None)
-    return torch.device("cpu") if first is None else first.device
 
 
 def _chunk(chunk: int | None, event: Sequence[int], device: torch.device) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, anchor
 from ..grids import log_snr
 from ..losses import (
     Times,
@@ -254,7 +254,7 @@ def _resume(loop: Loop, path: str | Path | None) -> list[Row]:
 
 def _by_time(denoiser: Denoiser, law: Law) -> LossByTime:
     ts = log_snr(denoiser.sde, 11).flip(0)
-    device = next(law.buffers(), ts).device
+    device = anchor(law).device
     generator = torch.Generator(device).manual_seed(0)
     floor = irreducible_loss(law, ts, generator=generator).value
     excess, stderr = excess_loss(denoiser, law, ts, generator=generator)
