@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from hypothesis import HealthCheck, settings
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
+
+import emulated
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -31,11 +34,11 @@ aten = torch.ops.aten
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs a GPU where there is none."""
+    """Skip what only a real GPU can show where there is none."""
     if not torch.cuda.is_available():
-        skip = pytest.mark.skip(reason="needs a CUDA device")
+        skip = pytest.mark.skip(reason="needs a real CUDA device")
         for item in items:
-            if item.get_closest_marker("gpu"):
+            if item.get_closest_marker("real_gpu"):
                 item.add_marker(skip)
 
 
@@ -47,7 +50,32 @@ def pytest_make_parametrize_id(val):
 
 
 @pytest.fixture(autouse=True)
-def clean_state():
+def cuda(request):
+    """Give a test marked `gpu` its device: a real one, or else the emulated one."""
+    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
+        with emulated.device():
+            yield
+    else:
+        yield
+
+
+@pytest.fixture
+def no_waiting():
+    """Give the context manager `with no_waiting(): ...`, in which a wait for the device raises."""
+
+    @contextmanager
+    def refused():
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    return refused
+
+
+@pytest.fixture(autouse=True)
+def clean_state(cuda):
     """Default to float64, seed every generator, and put everything back afterwards."""
     dtype, numpy_state, python_state = (
         torch.get_default_dtype(),

@@ -15,6 +15,7 @@ from scoresde import (
     EpsDenoiser,
     GaussianMixture,
     Given,
+    Guided,
     Langevin,
     PFHeun,
     PredictorCorrector,
@@ -26,7 +27,7 @@ from scoresde import (
     sample,
 )
 from scoresde.nets import MLP, Autocast
-from scoresde.samplers import Compiled
+from scoresde.samplers import Captured, Compiled
 
 SDE = VPSDE()
 GM1 = GaussianMixture([0.6, 0.4], [[1.5], [-1.0]], [[[0.09]], [[0.25]]], SDE)
@@ -130,6 +131,37 @@ def test_a_captured_loop_gives_the_same(sampler, float32):
     both = sample(on_gpu(), sampler, (512, 1), ts, seed=0, device="cuda", graph=True, compile=True)
     expected = sample(on_gpu(), sampler, (512, 1), ts, seed=0, device="cuda")
     torch.testing.assert_close(both, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_one_graph_serves_all_chunks_and_leaves_the_labels_alone(float32, monkeypatch):
+    captures, graph = [], torch.cuda.graph
+    monkeypatch.setattr(torch.cuda, "graph", lambda g: captures.append(g) or graph(g))
+    denoiser = conditional()
+    labels = denoiser.cond["y"].clone()
+    denoiser = Guided(denoiser, Pull(torch.linspace(-1, 1, 9000).cuda()))
+    arguments = dict(shape=(8192, 2), ts=log_snr(SDE, 4), seed=0, device="cuda", chunk=4096)
+    captured = sample(denoiser, DDIM(), **arguments, graph=True)
+    assert len(captures) == 1
+    torch.testing.assert_close(captured, sample(denoiser, DDIM(), **arguments))
+    assert torch.equal(denoiser.denoiser.cond["y"], labels)
+    kept = Captured(DDIM())
+    for seed in (0, 1):
+        again = sample(denoiser, kept, **arguments | {"seed": seed})
+    assert len(captures) == 2 and not torch.equal(again, captured)
+
+
+class Pull:
+    """A log h with a number for each sample."""
+
+    def __init__(self, towards):
+        self.towards = towards
+
+    def __call__(self, x, t):
+        return -((x[:, 0] - self.towards) ** 2)
+
+    def part(self, index):
+        return Pull(self.towards[index])
 
 
 @pytest.mark.gpu

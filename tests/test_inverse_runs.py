@@ -127,7 +127,7 @@ class TestRuns:
         torch.testing.assert_close(record.x0_hat[0], denoiser(x, ts[0]), rtol=1e-9, atol=1e-9)
 
     @pytest.mark.gpu
-    def test_gpu(self, name, float32):
+    def test_gpu(self, name, float32, no_waiting):
         """On the device of x, without waiting for it, and as on the CPU."""
         x, ts = torch.randn(64, 2), quadratic(20)
         denoiser, sampler = self.build(name, torch.tensor([[0.4]]))
@@ -136,11 +136,8 @@ class TestRuns:
         expected = sampler(denoiser, x, ts, noise=noise)
         denoiser, z, x = denoiser.cuda(), z.cuda(), x.cuda()
         sampler(denoiser, x, ts, noise=noise)  # warm
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with no_waiting():
             found = sampler(denoiser, x, ts, noise=noise)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
         torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-3)
 
 

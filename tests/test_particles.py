@@ -1,5 +1,6 @@
 """Weighted particles: the tilted law itself, with its mass, and no waiting."""
 
+import copy
 import math
 
 import pytest
@@ -219,18 +220,14 @@ class TestTheSampler:
             FeynmanKac()(free(4.0), x, ts)
 
     @pytest.mark.gpu
-    def test_on_a_gpu(self):
-        x, ts, law = torch.randn(500, 1), quadratic(20), PAIR
+    def test_on_a_gpu(self, no_waiting):
+        x, ts, law = torch.randn(500, 1), quadratic(20), copy.deepcopy(PAIR)
         noise = Fixed()
         expected = FeynmanKac().solve(free(2.0), x, ts, noise=noise)
         there = ClassifierFree(law.component(0).cuda(), law.cuda(), 2.0)
         x, z = x.cuda(), Fixed(noise, "cuda")
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with no_waiting():
             out = FeynmanKac().solve(there, x, ts, noise=z)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-            law.cpu()
         for a, b in zip(out, expected, strict=True):
             torch.testing.assert_close(a.cpu(), b, rtol=1e-9, atol=1e-9)
 

@@ -468,7 +468,7 @@ def test_errors(call, error, message):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("sampler", FIXED)
-def test_gpu_agrees_with_cpu_and_never_waits(sampler):
+def test_gpu_agrees_with_cpu_and_never_waits(sampler, no_waiting):
     law = GaussianMixture([0.6, 0.4], [[1.5], [-1.0]], [[[0.09]], [[0.25]]], SDE)
     x, z = torch.randn(256, 1).float(), torch.randn(60, 256, 1).float()
     ts = log_snr(SDE, 20)
@@ -476,11 +476,8 @@ def test_gpu_agrees_with_cpu_and_never_waits(sampler):
     for wrap in (lambda d: d, guided):
         on_cpu = sampler(wrap(law.cpu()), x, ts, noise=lambda k, *a: z[k])
         denoiser, start = wrap(law.to("cuda")), x.cuda()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with no_waiting():
             out = sampler(denoiser, start, ts, noise=lambda k, *a: moved[k])
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
         torch.testing.assert_close(out.cpu(), on_cpu, rtol=1e-4, atol=1e-4)
 
 

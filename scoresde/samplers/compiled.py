@@ -5,13 +5,14 @@ cannot run. On a CPU a compiled step saves the passes over memory between the ne
 update; on a GPU with small batches the launching of kernels dominates, and a graph removes it.
 """
 
+import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..denoiser import Denoiser, onto
 from ..noise import Noise
@@ -139,10 +140,11 @@ def _step(
 
 
 class _Graph(NamedTuple):
-    """A captured loop, the memory that it reads (x, and the noise of its rows) and writes."""
+    """A captured loop, the memory that it reads (x, conditions, noise of its rows) and writes."""
 
     graph: torch.cuda.CUDAGraph
     x: Tensor
+    conditions: list[Tensor]
     z: dict[int, Tensor]
     out: Tensor
 
@@ -152,8 +154,11 @@ class Captured(_Faster):
     """A sampler whose whole loop is one CUDA graph, captured once and replayed for every chunk.
 
     The noise is drawn before the replay, by the same source and in the same order, into memory of
-    its own: (rows with noise) x (numbers of a chunk). Denoisers must not read the device, nor
-    change their inputs' shapes; a callback needs the plain loop.
+    its own: (rows with noise) x (numbers of a chunk). Conditions that count samples are copied
+    there too, so that one graph serves the chunks of one size. Denoisers must not read the device,
+    nor change their inputs' shapes; a callback needs the plain loop. One graph is kept, that of
+    the last chunk's size: to keep it from one ``sample`` to the next, pass a ``Captured`` as the
+    sampler.
 
     Args:
         sampler: any that is a table.
@@ -165,22 +170,23 @@ class Captured(_Faster):
 
     def bind(self, denoiser: Denoiser, x: Tensor, ts: Tensor) -> Walk:
         """The loop that replays the graph."""
-        plain = self.sampler.bind(denoiser, x, ts)
         if x.device.type != "cuda":
             _warn(f"a CUDA graph needs a CUDA device, and x is on {x.device}")
-            return plain
+            return self.sampler.bind(denoiser, x, ts)
         _, rows = tabulate(self.sampler, denoiser.sde, ts)
-        key = (denoiser, tuple(ts.tolist()), x.shape, x.dtype, x.device)
+        key = (_identity(denoiser), tuple(ts.tolist()), x.shape, x.dtype, x.device)
 
         def walk(x: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
             if callback is not None:
                 _warn("a callback is called from Python, row by row")
-                return plain(x, noise, callback)
+                return self.sampler.bind(denoiser, x, ts)(x, noise, callback)
             if key not in self._graphs:
                 self._graphs.clear()  # one at a time: each holds a chunk's memory
-                self._graphs[key] = _capture(plain, x, rows)
+                self._graphs[key] = self._capture(denoiser, x, ts, rows)
             captured = self._graphs[key]
             captured.x.copy_(x)
+            for mine, given in zip(captured.conditions, _conditions(denoiser), strict=True):
+                mine.copy_(given)
             for k, z in captured.z.items():
                 row = rows[k]
                 z.copy_(noise(k, row.t, row.s, x.shape, x.device, x.dtype))
@@ -189,21 +195,67 @@ class Captured(_Faster):
 
         return walk
 
+    def _capture(self, denoiser: Denoiser, x: Tensor, ts: Tensor, rows: list[Row]) -> _Graph:
+        # Not in inference mode: the state of the device's generator, which a graph takes hold of,
+        # would become an inference tensor, and the next graph of the process could not write it.
+        with torch.inference_mode(False), torch.no_grad():
+            own = cast(Denoiser, _owning(denoiser, torch.clone))
+            state, z = x.clone(), {k: torch.zeros_like(x) for k, row in enumerate(rows) if row.c}
+            plain, given = self.sampler.bind(own, state, ts), lambda k, *_: z[k]
+            aside = torch.cuda.Stream(x.device)
+            aside.wait_stream(torch.cuda.current_stream(x.device))
+            with torch.cuda.stream(aside):  # libraries allocate on their first call; graphs cannot
+                for _ in range(2):
+                    plain(state, given, None)
+            torch.cuda.current_stream(x.device).wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                out = plain(state, given, None)
+        return _Graph(graph, state, _conditions(own), z, out)
 
-def _capture(plain: Walk, x: Tensor, rows: list[Row]) -> _Graph:
-    state = x.clone()
-    z = {k: torch.zeros_like(x) for k, row in enumerate(rows) if row.c}
-    given: Noise = lambda k, *_: z[k]
-    aside = torch.cuda.Stream(x.device)
-    aside.wait_stream(torch.cuda.current_stream(x.device))
-    with torch.cuda.stream(aside):  # libraries allocate on their first call, which a graph may not
-        for _ in range(2):
-            plain(state, given, None)
-    torch.cuda.current_stream(x.device).wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = plain(state, given, None)
-    return _Graph(graph, state, z, out)
+
+def _cuttable(thing: object) -> bool:
+    """Whether a denoiser, or what it holds, is cut with the batch: only such hold conditions."""
+    own = getattr(type(thing), "part", None)
+    return own is not None and own is not Denoiser.part
+
+
+def _owning(thing: object, visit: Callable[[Tensor], Tensor]) -> object:
+    """A twin with ``visit`` applied to the conditions it holds; networks are shared."""
+    if isinstance(thing, nn.Parameter):
+        return thing
+    if isinstance(thing, Tensor):
+        return visit(thing)
+    if isinstance(thing, dict):
+        return type(thing)((name, _owning(value, visit)) for name, value in thing.items())
+    if not _cuttable(thing):
+        return thing
+    twin = copy.copy(thing)
+    vars(twin).update({name: _owning(value, visit) for name, value in vars(thing).items()})
+    return twin
+
+
+def _conditions(denoiser: Denoiser) -> list[Tensor]:
+    """The tensors that a part of a denoiser holds, always in the same order."""
+    found: list[Tensor] = []
+
+    def visit(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    _owning(denoiser, visit)
+    return found
+
+
+def _identity(thing: object) -> Hashable:
+    """What two parts of one denoiser have in common: all but the values of their conditions."""
+    if isinstance(thing, Tensor) and not isinstance(thing, nn.Parameter):
+        return thing.shape, thing.dtype, thing.device
+    if isinstance(thing, dict):
+        return tuple((name, _identity(value)) for name, value in thing.items())
+    if _cuttable(thing):
+        return type(thing), _identity(vars(thing))
+    return thing if isinstance(thing, Hashable) else repr(thing)
 
 
 def faster(sampler: Sampler, compile: bool, graph: bool) -> Sampler:
