@@ -182,7 +182,7 @@ def measure(denoiser: Denoiser, entry: Entry, truth: Truth, seed: int = 0) -> Sc
     x = x.to(truth.points.dtype)
     if truth.law is not None:
         gap = nll_gap(x, truth.law)
-        numbers.update(nll_gap=float(gap.value), nll_error=float(gap.error))
+        numbers.update(nll_gap=float(gap.value), nll_error=float(gap.stderr))
     if isinstance(truth.law, GaussianMixture):
         numbers["coverage"] = float(mode_coverage(x, truth.law))
         numbers["imbalance"] = mode_imbalance(x, truth.law)

@@ -81,7 +81,7 @@ class Prior:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x; 0, std^2 I) in nats, summed over an event: (B, *) -> (B,)."""
-        x = x.reshape(len(x), -1)
+        x = x.reshape(len(x), x.shape[1:].numel())
         norm = x.shape[1] * (0.5 * math.log(2 * math.pi) + math.log(self.std))
         return -0.5 * (x / self.std).square().sum(1) - norm
 

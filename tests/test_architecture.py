@@ -17,7 +17,7 @@ PACKAGE = ROOT / "scoresde"
 
 # From the ground up. A room imports only rooms named before it, on its floor or below.
 FLOORS = {
-    1: "autodiff sde grids chain noise files",
+    1: "autodiff sde grids chain noise files estimate",
     2: "denoiser nets",
     3: "mixture guidance losses samplers inverse likelihood",
     4: "physics data metrics training",

@@ -84,7 +84,7 @@ def test_a_known_error_of_discretisation():
         )
     )
     found = parts["E[x1^2]"].parts[CAUSES.index("discretisation")]
-    assert abs(float(found.value - (coarse - fine))) < 5 * float(found.error) + 1e-4
+    assert abs(float(found.value - (coarse - fine))) < 5 * float(found.stderr) + 1e-4
 
 
 def test_a_sampler_with_noise_is_driven_by_one_path():

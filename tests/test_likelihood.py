@@ -14,6 +14,10 @@ from scoresde.likelihood import (
     Fixed,
     Torchdiffeq,
     bits_per_dim,
+    decode,
+    elbo,
+    encode,
+    interpolate,
     log_likelihood,
     ode_likelihood,
     rademacher,
@@ -371,6 +375,119 @@ class TestTheBatch:
         for model in (part, guided, network()):
             with no_sync(x):
                 log_likelihood(model, x, Fixed(8), drawn)
+
+
+class TestN04Rows:
+    """A row that cannot be is NaN alone, whatever the walk."""
+
+    @pytest.mark.parametrize("walk", [Adaptive(), Fixed(40), Torchdiffeq(rtol=1e-7, atol=1e-7)])
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    def test_n04_not_a_number(self, walk, bad):
+        law = gm2(SDE)
+        x = on_manifold(law, 7)
+        alone = log_likelihood(law, x, walk, prior=law)
+        x[3, 1] = bad
+        found = ode_likelihood(law, x, walk, prior=law)
+        rest = torch.arange(7) != 3
+        assert found.log_prob[3].isnan() and found.latent[3].isnan().all()
+        torch.testing.assert_close(found.log_prob[rest], alone[rest], atol=2e-5, rtol=0)
+        assert found.evaluations < 400
+        assert encode(law, x, walk)[:, 0].isnan().tolist() == (~rest).tolist()
+
+    def test_n04_lost_on_the_way(self):
+        """A denoiser that is not finite beyond x = 1.5: whoever starts or comes there."""
+        law = gauss(SDE)
+        broken = EpsDenoiser(
+            lambda x, t: torch.where(x[:, :1] > 1.5, torch.nan, law.eps(x, t)), SDE
+        )
+        x = torch.tensor([[1.6, 0.0], [0.3, 0.1], [-0.5, 0.4], [1.49999, 3.0]])
+        x[3] = decode(law, torch.tensor([[1.6, 0.0]]), t_eps=1e-6)
+        assert x[3, 0] < 1.5
+        found = ode_likelihood(broken, x, prior=law)
+        assert found.log_prob.isnan().tolist() == [True, False, False, True]
+        exact = log_likelihood(law, x, prior=law, t_eps=1e-6)
+        torch.testing.assert_close(found.log_prob[1:3], exact[1:3], rtol=1e-10, atol=1e-10)
+        assert found.evaluations < 1000
+        kept = log_likelihood(broken, x, prior=law, differentiable=True)
+        torch.testing.assert_close(kept, found.log_prob, equal_nan=True)
+        with pytest.raises(RuntimeError, match="expected a denoiser that is finite along all"):
+            log_likelihood(broken, x, Torchdiffeq())
+
+    @pytest.mark.parametrize("walk", [Adaptive(), Fixed(5), Torchdiffeq()])
+    def test_n22_no_points(self, walk):
+        law, none = gauss(SDE), torch.zeros(0, 2)
+        for probes in (None, 2):
+            assert log_likelihood(law, none, walk, probes, prior=law).shape == (0,)
+        assert encode(law, none, walk).shape == decode(law, none, walk).shape == (0, 2)
+        assert log_likelihood(law, none, walk, differentiable=True).shape == (0,)
+        assert interpolate(law, none, none, 3, walk).shape == (3, 0, 2)
+        assert bits_per_dim(law, none.long(), 4, 0, 1, walk=walk).shape == (0,)
+        assert elbo(law, none).total.shape == (0,)
+
+    def test_n09_the_dtype_is_the_models(self):
+        """Points of any dtype and numpy arrays, into a network in float32 and one in float64."""
+        x = torch.randn(3, 2)
+        for dtype in (torch.float32, torch.float64):
+            model = network(dtype)
+            expected = log_likelihood(model, x.to(dtype), Fixed(8))
+            for given in (x, x.float(), x.numpy()):
+                found = log_likelihood(model, given, Fixed(8))
+                assert found.dtype == dtype
+                torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        half = x.half()
+        found, expected = (log_likelihood(gm2(SDE), z, Fixed(8)) for z in (half, half.float()))
+        assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
+class TestN20MemoryFormat:
+    def test_n20_a_unet_of_diffusers(self, float32):
+        """The trace by probes is that of each alone; vmap refuses this network."""
+        diffusers = pytest.importorskip("diffusers")
+        blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+        sizes = {"sample_size": 4, "in_channels": 1, "out_channels": 1, "norm_num_groups": 2}
+        unet = diffusers.UNet2DModel(
+            **blocks, **sizes, block_out_channels=(4, 8), layers_per_block=1
+        ).eval()
+        model = EpsDenoiser(lambda x, t: unet(x, 999 * t).sample, SDE)
+        x = 0.5 * torch.randn(2, 1, 4, 4)
+        with torch.no_grad(), pytest.raises(RuntimeError, match="memory_format"):
+            pull = torch.func.vjp(lambda x: model.eps(x, torch.tensor(0.5)), x)[1]
+            torch.func.vmap(pull)(x[None])
+        probes = rademacher(2, x)
+        found = ode_likelihood(model, x, Fixed(3), probes)
+        each = [log_likelihood(model, x, Fixed(3), probe[None]) for probe in probes]
+        torch.testing.assert_close(found.log_prob, torch.stack(each).mean(0))
+        flow = Flow(model, x.shape[1:], "exact", Clock(SDE))
+        one, t = torch.tensor(1.0), torch.tensor(0.5)
+        with torch.no_grad():
+            trace = flow(Node(t, one, one, 0 * one), flow.start(x))[:, -1]
+        jacobian = torch.autograd.functional.jacobian(lambda x: model.eps(x, t), x)
+        expected = torch.stack(
+            [jacobian[i, ..., i, :, :, :].reshape(16, 16).trace() for i in (0, 1)]
+        )
+        torch.testing.assert_close(trace, expected, rtol=1e-4, atol=1e-4)
+
+    def test_n20_errors_of_the_network_are_its_own(self):
+        class Broken(torch.autograd.Function):
+            """Fails on the way back."""
+
+            generate_vmap_rule = True
+
+            @staticmethod
+            def forward(x):
+                return x.clone()
+
+            @staticmethod
+            def setup_context(ctx, inputs, output):
+                pass
+
+            @staticmethod
+            def backward(ctx, slope):
+                raise RuntimeError("the network's own")
+
+        model = EpsDenoiser(lambda x, t: Broken.apply(x), SDE)
+        with pytest.raises(RuntimeError, match="the network's own"):
+            log_likelihood(model, torch.zeros(1, 2), Fixed(2))
 
 
 class TestRefusals:

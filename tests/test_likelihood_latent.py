@@ -118,6 +118,50 @@ def test_great_circles():
     torch.testing.assert_close(path[:, 2].norm(dim=1), lengths, rtol=1e-6, atol=0)
 
 
+class TestN01Opposite:
+    """Opposite latents: a straight line in one dimension, else NaN; near it digits are kept."""
+
+    @pytest.mark.parametrize("walk", [TIGHT, Fixed(250)])
+    def test_n01_in_one_dimension_of_a_gaussian(self, walk):
+        """The quantile map of a Gaussian is affine: equal steps in x, through the mean at 3."""
+        law = GaussianMixture([1.0], [[3.0]], [[[4.0]]], SDE)
+        path = interpolate(law, torch.tensor([[2.0]]), torch.tensor([[4.5]]), 6, walk)
+        expected = torch.linspace(2.0, 4.5, 6)
+        torch.testing.assert_close(path.flatten(), expected, atol=1e-6, rtol=0)
+
+    def test_n01_in_one_dimension_of_a_mixture(self):
+        """The quantile map of each point: F_0(path) = F_T(line between the latents)."""
+        law = gm1(SDE)
+        a, b = torch.tensor([[-2.0], [-1.0]]), torch.tensor([[1.5], [2.0]])
+        path = interpolate(law, a, b, 5, TIGHT).flatten()[:, None]
+        first, last = encode(law, torch.cat([a, b]), TIGHT).split(2)
+        assert (first * last < 0).all()  # on both sides of 0
+        line = torch.lerp(first, last, torch.linspace(0, 1, 5).reshape(-1, 1, 1)).flatten()[
+            :, None
+        ]
+        zero, one = torch.tensor([0.0, 1.0])
+        torch.testing.assert_close(cdf(law, path, zero), cdf(law, line, one), atol=1e-6, rtol=0)
+
+    def test_n01_opposite_latents_are_nan_alone(self):
+        law = GaussianMixture.isotropic([1.0], torch.zeros(1, 2), 0.7, SDE)
+        a, b = torch.tensor([[1.0, 0.3], [1.0, 0.2]]), torch.tensor([[-1.0, -0.3], [0.3, 0.5]])
+        path = interpolate(law, a, b, 5)
+        assert path[:, 0].isnan().all()
+        torch.testing.assert_close(path[:, 1:], interpolate(law, a[1:], b[1:], 5))
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("miss", [1e-1, 1e-2, 1e-3])
+    def test_n01_nearly_opposite(self, miss, dtype):
+        """To 4 roundings of unit vectors over the angle that they miss, the condition number."""
+        a = torch.tensor([[1.0, 0.0]], dtype=dtype)
+        b = torch.tensor([[-math.cos(miss), math.sin(miss)]], dtype=dtype)
+        angle = torch.arange(5.0) / 4 * torch.atan2(b[0, 1].double(), b[0, 0].double())
+        expected = torch.stack([angle.cos(), angle.sin()], 1)
+        found = _on_the_sphere(a, b, 5)[:, 0].double()
+        tolerance = 4 * torch.finfo(dtype).eps / miss
+        torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+
+
 def test_refusals():
     law, x = gauss(SDE), torch.zeros(2, 2)
     with pytest.raises(ValueError, match="a and b of one shape"):

@@ -60,7 +60,7 @@ class TestDivergence:
         p, q = gaussian(MEAN1, COV1), gaussian(MEAN2, COV2)
         values = [metrics.kl_exact(p, q, n=500, seed=s) for s in range(200)]
         spread = torch.stack([v.value for v in values]).std()
-        claimed = torch.stack([v.error for v in values]).mean()
+        claimed = torch.stack([v.stderr for v in values]).mean()
         torch.testing.assert_close(spread, claimed, rtol=5 / math.sqrt(400), atol=0)
 
     def test_quadrature(self):
@@ -125,7 +125,7 @@ class TestDivergence:
         x = p.sample(200_000)
         against_law = metrics.kl_histogram(x, q.log_prob, bins=40)
         against_sample = metrics.kl_histogram(x, q.sample(200_000), bins=40)
-        error = metrics.kl_exact(p, q, n=200_000).error
+        error = metrics.kl_exact(p, q, n=200_000).stderr
         bias = 40**2 / 2 / 200_000
         assert (against_law - kl_truth()).abs() < 5 * error + bias + 0.01  # width of the cells
         assert (against_sample - kl_truth()).abs() < 8 * error + bias + 0.01
@@ -135,17 +135,17 @@ class TestDivergence:
         entropy = float(0.5 * torch.logdet(2 * math.pi * math.e * torch.tensor(COV1)))
         x = law.sample(20_000)
         exact, sampled = metrics.nll_gap(x, law, entropy=entropy), metrics.nll_gap(x, law)
-        assert exact.value.abs() < 5 * exact.error
-        assert sampled.value.abs() < 5 * sampled.error
-        assert sampled.error > exact.error
+        assert exact.value.abs() < 5 * exact.stderr
+        assert sampled.value.abs() < 5 * sampled.stderr
+        assert sampled.stderr > exact.stderr
         tight = torch.tensor(MEAN1) + 0.9 * (x - torch.tensor(MEAN1))  # over-concentrated
         gap = metrics.nll_gap(tight, law, entropy=entropy)
-        assert (gap.value - (0.81 - 1)).abs() < 5 * gap.error
+        assert (gap.value - (0.81 - 1)).abs() < 5 * gap.stderr
 
     def test_nll_gap_at_a_time(self):
         law, t = gaussian(MEAN1, COV1), torch.tensor(0.3)
         gap = metrics.nll_gap(law.sample(20_000, t), law, t)
-        assert gap.value.abs() < 5 * gap.error
+        assert gap.value.abs() < 5 * gap.stderr
 
 
 class TestTransport:

@@ -15,9 +15,10 @@ from .. import plots
 from ..comparison import Truth, print_table
 from ..denoiser import Denoiser
 from ..diagnosis import CAUSES, Split, climb, contributions, distances
+from ..estimate import Estimate
 from ..files import atomically
 from ..grids import log_snr
-from ..losses import Estimate, excess_loss, irreducible_loss
+from ..losses import excess_loss, irreducible_loss
 from ..metrics import Floor
 from ..mixture import Law
 from ..physics import PathKL, path_kl

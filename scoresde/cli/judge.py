@@ -209,7 +209,7 @@ def _by_law(x: Tensor, truth: Truth) -> dict[str, dict[str, float]]:
         return {}
     gap = nll_gap(x, truth.law)
     results = {
-        "NLL gap (nats)": {"value": float(gap.value), "floor": 0.0, "floor_sd": float(gap.error)}
+        "NLL gap (nats)": {"value": float(gap.value), "floor": 0.0, "floor_sd": float(gap.stderr)}
     }
     if isinstance(truth.law, GaussianMixture):
         both = x, truth.points[: len(x)]

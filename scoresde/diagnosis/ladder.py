@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser, anchor
+from ..estimate import Estimate
 from ..grids import log_snr, optimized
-from ..metrics import Estimate, sliced_wasserstein
+from ..metrics import sliced_wasserstein
 from ..mixture import GaussianMixture, Law
 from ..samplers import Adams, BrownianPath, Sampler
 from ..samplers.sampling import Ending, finish

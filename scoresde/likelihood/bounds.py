@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from .density import standard_error
-from .latent import check_points, first_time
+from .latent import as_batch, first_time
 
 __all__ = ["ELBO", "elbo"]
 
@@ -60,6 +60,7 @@ def elbo(
     z: Tensor | None = None,
     t_eps: float | None = None,
     finest: float = 0.1,
+    differentiable: bool = False,
 ) -> ELBO:
     r"""The continuous-time bound on -log p of the reverse SDE's model at each x0.
 
@@ -78,8 +79,10 @@ def elbo(
             for the comparison of two models.
         t_eps: lower end of time: 0 if the denoiser is regular there, else 1e-6, if not given.
         finest: a, about the smallest standard deviation in the data, in the model's units.
+        differentiable: carry gradients to x0 and to what the denoiser is made of; all evaluations
+            are then kept in memory.
     """
-    check_points(x0)
+    x0 = as_batch(denoiser, x0)
     if nodes < 1 or draws < 1:
         raise ValueError(f"expected nodes >= 1 and draws >= 1, got {nodes} and {draws}")
     if z is not None and z.shape[1:] != x0.shape:
@@ -87,17 +90,17 @@ def elbo(
     fresh = lambda: torch.randn(
         (draws, *x0.shape), generator=generator, device=x0.device, dtype=x0.dtype
     )
-    noise = fresh if z is None else lambda: z
+    noise = fresh if z is None else lambda: z.to(x0)
     affine, sde = denoiser.affine, denoiser.sde
     x = x0 if affine is None else affine(x0)
     ends = torch.tensor([first_time(denoiser, t_eps), sde.t_max], dtype=torch.float64)
-    with torch.no_grad():
-        path = _path(denoiser, x, ends, nodes, finest, noise)
-    unit = 0.0 if affine is None else affine.log_det()
     radius = sde.log_alpha(ends) + 0.5 * (-2 * sde.lam(ends)).exp().log1p()
-    path = path - x[0].numel() * float(radius.diff()) + unit
-    prior, mean = _cross_entropy(denoiser, x), path.mean(1)
-    return ELBO(prior + mean, standard_error(path), prior, mean)
+    with torch.set_grad_enabled(differentiable):
+        unit = 0.0 if affine is None else affine.log_det()
+        path = _path(denoiser, x, ends, nodes, finest, noise)
+        path = path - x.shape[1:].numel() * float(radius.diff()) + unit
+        prior, mean = _cross_entropy(denoiser, x), path.mean(1)
+        return ELBO(prior + mean, standard_error(path), prior, mean)
 
 
 def _path(
@@ -132,7 +135,7 @@ def _cross_entropy(denoiser: Denoiser, x0: Tensor) -> Tensor:
     sde = denoiser.sde
     t = torch.tensor(sde.t_max, dtype=torch.float64)
     prior, alpha = sde.prior(sde.t_max), float(sde.alpha(t))
-    spread = x0[0].numel() * float(sde.sigma2(t)) / (2 * prior.std**2)
+    spread = x0.shape[1:].numel() * float(sde.sigma2(t)) / (2 * prior.std**2)
     return spread - prior.log_prob(alpha * x0)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from .flow import rademacher
-from .latent import carry, check_points, first_time
+from .latent import as_batch, carry, first_time
 from .walks import Adaptive, Walk
 
 __all__ = ["Likelihood", "Terminal", "bits_per_dim", "log_likelihood", "ode_likelihood"]
@@ -58,13 +58,23 @@ def log_likelihood(
     prior: Terminal | None = None,
     t_eps: float | None = None,
     generator: torch.Generator | None = None,
+    differentiable: bool = False,
 ) -> Tensor:
     """log p(x) of the probability-flow ODE's model, (B,) in nats and in the user's units.
 
     The arguments are those of ``ode_likelihood``, which also returns the standard error over
-    probes, the likelihood under both priors, the latent, and the number of evaluations.
+    probes, the likelihood under both priors, the latent, and the number of evaluations. Without
+    gradients, unless ``differentiable`` asks for them.
+
+    >>> from scoresde.data import gauss
+    >>> from scoresde.sde import VPSDE
+    >>> x = torch.zeros(1, 2, requires_grad=True)
+    >>> log_likelihood(gauss(VPSDE()), x).requires_grad
+    False
     """
-    return ode_likelihood(denoiser, x, walk, probes, prior, t_eps, generator).log_prob
+    return ode_likelihood(
+        denoiser, x, walk, probes, prior, t_eps, generator, differentiable
+    ).log_prob
 
 
 def ode_likelihood(
@@ -75,6 +85,7 @@ def ode_likelihood(
     prior: Terminal | None = None,
     t_eps: float | None = None,
     generator: torch.Generator | None = None,
+    differentiable: bool = False,
 ) -> Likelihood:
     r"""The likelihood by the instantaneous change of variables, with all that belongs to it.
 
@@ -82,12 +93,14 @@ def ode_likelihood(
 
     It is integrated in coordinates without singular ends (see ``likelihood.flow``). The trace is
     exact (an evaluation is one call of the network and d vjps: for up to some hundred dimensions)
-    or Hutchinson's (one call and one vjp for each probe). Without gradients.
+    or Hutchinson's (one call and one vjp for each probe). A point that is not finite, or cannot be
+    carried (``Adaptive``), has NaN for an answer and changes no other.
 
     Args:
         denoiser: the model; if it has an ``affine``, x is in the user's units and so is the
             density. Networks must be in evaluation mode if they have dropout.
-        x: points (B, *), floating.
+        x: points (B, *), floating; brought to the dtype of the denoiser's weights if it has any,
+            float32 at least.
         walk: how to integrate; ``Adaptive()`` if not given, ``Fixed(n)`` for a fixed grid.
         probes: None for the exact trace; a number of Rademacher probes to draw; or the probes
             themselves (P, B, *), with E[probe probe^T] = 1 (``torch.randn`` for Gaussian ones,
@@ -98,22 +111,25 @@ def ode_likelihood(
         t_eps: where the path begins. The result is the density of x_t at t_eps. Not given: 0 if
             the denoiser is regular there (an exact law), else 1e-6.
         generator: for the probes, on the device of x.
+        differentiable: let gradients flow from the answers to x and to what the denoiser is made
+            of: those of the discrete walk, its steps and probes held fixed. All evaluations and
+            their vjps are kept for the way back, so memory grows as their number (use probes,
+            fewer points, or ``Fixed``); ``Adaptive`` evaluates about twice as often.
 
     References:
         Song et al. 2021 (arXiv:2011.13456), eq. 39; Chen et al. 2018 (arXiv:1806.07366), eq. 8.
     """
-    check_points(x)
-    affine = denoiser.affine
+    x, affine = as_batch(denoiser, x), denoiser.affine
     z = x if affine is None else affine(x)
-    trace = _probes(probes, z, generator)
-    end = carry(denoiser, z, walk or Adaptive(), first_time(denoiser, t_eps), trace)
-    change = end.growth.mean(1) - (0 if affine is None else affine.log_det())
-    with torch.no_grad():
+    trace, start = _probes(probes, z, generator), first_time(denoiser, t_eps)
+    end = carry(denoiser, z, walk or Adaptive(), start, trace, differentiable=differentiable)
+    with torch.set_grad_enabled(differentiable):
+        change = end.growth.mean(1) - (0 if affine is None else affine.log_det())
         under_prior = denoiser.sde.prior(end.t).log_prob(end.x) + change
         under_law = None if prior is None else prior.log_prob(end.x, end.t) + change
-    best = under_prior if under_law is None else under_law
-    exact = isinstance(trace, str)
-    error = torch.zeros_like(best) if exact else standard_error(end.growth)
+        best = under_prior if under_law is None else under_law
+        exact = isinstance(trace, str)
+        error = torch.zeros_like(best) if exact else standard_error(end.growth)
     return Likelihood(best, error, under_prior, under_law, end.x, end.evaluations)
 
 
@@ -128,6 +144,7 @@ def bits_per_dim(
     probes: Tensor | int | None = None,
     prior: Terminal | None = None,
     t_eps: float | None = None,
+    differentiable: bool = False,
 ) -> Tensor:
     r"""Bits per dimension of integer data, (B,), by uniform dequantisation.
 
@@ -150,17 +167,19 @@ def bits_per_dim(
         probes: exact trace if not given.
         prior: exact law at t_max.
         t_eps: where the path begins.
+        differentiable: carry gradients to what the denoiser is made of.
 
     References:
         Theis, van den Oord and Bethge 2016 (arXiv:1511.01844), sec. 3.1.
     """
+    k = torch.as_tensor(k)
     _check_cells(k, levels, low, high)
     dtype = torch.get_default_dtype()
     u = torch.rand(k.shape, generator=generator, device=k.device, dtype=dtype)
     width = (high - low) / levels
     x = low + width * (k + u)
-    log_p = log_likelihood(denoiser, x, walk, probes, prior, t_eps, generator)
-    return -(log_p / k[0].numel() + math.log(width)) / math.log(2)
+    log_p = log_likelihood(denoiser, x, walk, probes, prior, t_eps, generator, differentiable)
+    return -(log_p / k.shape[1:].numel() + math.log(width)) / math.log(2)
 
 
 def _probes(
@@ -181,7 +200,7 @@ def _probes(
 
 def standard_error(values: Tensor) -> Tensor:
     """Of the mean over draws, (B, n) -> (B,); NaN for a single one."""
-    if values.shape[1] == 1:
+    if values.shape[1] == 1 or not len(values):
         return torch.full_like(values[:, 0], torch.nan)
     return values.std(1) / math.sqrt(values.shape[1])
 
@@ -194,7 +213,7 @@ def _check_cells(k: Tensor, levels: int, low: float, high: float) -> None:
             f"expected levels >= 2 and low < high, got {levels} and {low}..{high}: levels=256, "
             "low=-1, high=1 for 8-bit images scaled to [-1, 1]"
         )
-    if int(k.min()) < 0 or int(k.max()) >= levels:
+    if len(k) and (int(k.min()) < 0 or int(k.max()) >= levels):
         raise ValueError(
             f"expected integers 0..{levels - 1}, got {int(k.min())}..{int(k.max())}: give the "
             "number of levels that the data have"

@@ -34,7 +34,7 @@ from ..autodiff import differentiating
 from ..denoiser import Denoiser, like
 from ..sde import SDE
 
-__all__ = ["Clock", "Flow", "Node", "rademacher"]
+__all__ = ["Clock", "Flow", "Node", "pull_each", "rademacher"]
 
 
 class Node(NamedTuple):
@@ -158,7 +158,7 @@ def _exact_trace(field: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, 
     (Forward mode would carry d tangents in one pass, but torch 2.13 runs it in Python: three
     times slower on an exact law.)
     """
-    axes = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device)
+    axes = torch.eye(x.shape[1:].numel(), dtype=x.dtype, device=x.device)
     axes = axes.reshape(-1, 1, *x.shape[1:]).expand(-1, *x.shape)
     value, diagonal = _trace_by_probes(field, x, axes)
     return value, diagonal.sum(1, keepdim=True)
@@ -170,5 +170,18 @@ def _trace_by_probes(
     """field(x) and probe^T J probe for each probe, (B, P): one call and P vjps."""
     with differentiating():
         value, pull = torch.func.vjp(field, x)[:2]
-        (pulled,) = torch.func.vmap(pull)(probes)
+        pulled = pull_each(pull, probes)
     return value, (pulled * probes).flatten(2).sum(2).T
+
+
+def pull_each(pull: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor) -> Tensor:
+    """The vjp of each row (P, B, *): of all at once, or in turn where a network has no such rule.
+
+    ``vmap`` refuses networks that ask for the memory format of their inputs (torch 2.13), as the
+    U-Nets of diffusers do. An error of the network's own comes again from the loop.
+    """
+    try:
+        (pulled,) = torch.func.vmap(pull)(rows)
+    except RuntimeError:
+        pulled = torch.stack([pull(row)[0] for row in rows])
+    return pulled

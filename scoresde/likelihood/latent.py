@@ -14,7 +14,7 @@ from ..denoiser import Denoiser
 from .flow import Clock, Flow
 from .walks import Adaptive, Walk
 
-__all__ = ["Carried", "carry", "check_points", "decode", "encode", "interpolate"]
+__all__ = ["Carried", "as_batch", "carry", "decode", "encode", "interpolate"]
 
 
 class Carried(NamedTuple):
@@ -34,7 +34,11 @@ class Carried(NamedTuple):
 
 
 def encode(
-    denoiser: Denoiser, x0: Tensor, walk: Walk | None = None, t_eps: float | None = None
+    denoiser: Denoiser,
+    x0: Tensor,
+    walk: Walk | None = None,
+    t_eps: float | None = None,
+    differentiable: bool = False,
 ) -> Tensor:
     """The latent x_T of every point: the probability-flow ODE from data to noise.
 
@@ -45,17 +49,23 @@ def encode(
         x0: points (B, *), in the user's units if the denoiser has an ``affine``.
         walk: how to integrate; ``Adaptive()`` if not given.
         t_eps: where x0 stands: 0 if the denoiser is regular there, else 1e-6, if not given.
+        differentiable: carry gradients, see ``ode_likelihood``.
 
     Returns:
         x_T (B, *), in the model's units.
     """
-    check_points(x0)
-    x = x0 if denoiser.affine is None else denoiser.affine(x0)
-    return carry(denoiser, x, walk or Adaptive(), first_time(denoiser, t_eps), None).x
+    x = as_batch(denoiser, x0)
+    x = x if denoiser.affine is None else denoiser.affine(x)
+    walk, t_eps = walk or Adaptive(), first_time(denoiser, t_eps)
+    return carry(denoiser, x, walk, t_eps, None, differentiable=differentiable).x
 
 
 def decode(
-    denoiser: Denoiser, x_T: Tensor, walk: Walk | None = None, t_eps: float | None = None
+    denoiser: Denoiser,
+    x_T: Tensor,
+    walk: Walk | None = None,
+    t_eps: float | None = None,
+    differentiable: bool = False,
 ) -> Tensor:
     """The point of every latent: the inverse of ``encode``, the same ODE walked back.
 
@@ -64,13 +74,14 @@ def decode(
         x_T: latents (B, *), in the model's units.
         walk: how to integrate.
         t_eps: where to stop.
+        differentiable: carry gradients, see ``ode_likelihood``.
 
     Returns:
         x_0 (B, *), in the user's units if the denoiser has an ``affine``.
     """
-    check_points(x_T)
+    z = as_batch(denoiser, x_T)
     walk, t_eps = walk or Adaptive(), first_time(denoiser, t_eps)
-    x = carry(denoiser, x_T, walk, t_eps, None, back=True).x
+    x = carry(denoiser, z, walk, t_eps, None, back=True, differentiable=differentiable).x
     return x if denoiser.affine is None else denoiser.affine.inverse(x)
 
 
@@ -81,6 +92,7 @@ def interpolate(
     n: int,
     walk: Walk | None = None,
     t_eps: float | None = None,
+    differentiable: bool = False,
 ) -> Tensor:
     r"""n points of the data's own kind from a to b, by a path on the sphere of latents.
 
@@ -88,8 +100,11 @@ def interpolate(
 
     with a', b' the directions of both latents and theta the angle between them; the length goes
     evenly from one to the other. (A mean of two would be too short for a sample of the prior.)
-    The ends are a and b again, to the accuracy of the walk. Between opposite latents, theta = pi,
-    no great circle is the shortest, and the answer is NaN.
+    The ends are a and b again, to the accuracy of the walk. Between latents that are opposite to
+    rounding, theta = pi, no great circle is the shortest, and the answer of that pair is NaN, as
+    where a latent is 0 and has no direction. If they miss it by less than the walk's error, that
+    error decides on the circle. In one dimension there are no circles, and no length to keep: the
+    latents are joined by a straight line.
 
     Args:
         denoiser: the model; conditions bound to it must hold for all, () or numbers.
@@ -98,20 +113,21 @@ def interpolate(
         n: number of points on each, ends included, at least 2.
         walk: how to integrate, both ways.
         t_eps: as for ``encode``.
+        differentiable: carry gradients, see ``ode_likelihood``.
 
     Returns:
         (n, B, *).
     """
+    a, b = (as_batch(denoiser, end) for end in (a, b))
     if a.shape != b.shape:
         raise ValueError(
             f"expected a and b of one shape (B, *), got {tuple(a.shape)} and {tuple(b.shape)}"
         )
     if n < 2:
         raise ValueError(f"expected n >= 2 points (both ends are among them), got {n}")
-    latents = encode(denoiser, torch.cat([a, b]), walk, t_eps)
-    first, last = latents.chunk(2)
-    path = _on_the_sphere(first, last, n)
-    return decode(denoiser, path.flatten(0, 1), walk, t_eps).reshape(n, *a.shape)
+    latents = encode(denoiser, torch.cat([a, b]), walk, t_eps, differentiable)
+    path = _on_the_sphere(latents[: len(a)], latents[len(a) :], n)
+    return decode(denoiser, path.flatten(0, 1), walk, t_eps, differentiable).reshape(path.shape)
 
 
 def carry(
@@ -121,8 +137,12 @@ def carry(
     t_eps: float,
     probes: Tensor | str | None,
     back: bool = False,
+    differentiable: bool = False,
 ) -> Carried:
-    """Walk from x at t_eps to t_max, or back, with the logarithm of the volume it spans."""
+    """Walk from x at t_eps to t_max, or back, with the logarithm of the volume it spans.
+
+    What is not finite walks as 0, so that it disturbs no other sample, and arrives as NaN.
+    """
     clock = Clock(denoiser.sde, *walk.scales)
     ends = (t_eps, denoiser.sde.t_max)
     us = walk.grid(clock, *(ends[::-1] if back else ends))
@@ -134,10 +154,12 @@ def carry(
     start, end = (clock.node(u.to(x.dtype)) for u in us[[0, -1]])
     flow = Flow(denoiser, x.shape[1:], probes, clock)
     r0, r1 = (node.radius.to(x.device, non_blocking=True) for node in (start, end))
-    with torch.no_grad():
-        z, integrals = flow.end(walk(flow, flow.start(x / r0), us))
-    growth = integrals + flow.dim * (r1 / r0).log()
-    return Carried(z * r1, growth, end.t.to(x.device, non_blocking=True), flow.evaluations)
+    sound = x.flatten(1).isfinite().all(1)
+    with torch.set_grad_enabled(differentiable):
+        z, integrals = flow.end(walk(flow, flow.start(_or(x, sound, 0.0) / r0), us))
+        growth = _or(integrals + flow.dim * (r1 / r0).log(), sound, torch.nan)
+        x_end = _or(z * r1, sound, torch.nan)
+    return Carried(x_end, growth, end.t.to(x.device, non_blocking=True), flow.evaluations)
 
 
 def first_time(denoiser: Denoiser, t_eps: float | None) -> float:
@@ -149,28 +171,46 @@ def first_time(denoiser: Denoiser, t_eps: float | None) -> float:
     return t_eps
 
 
-def check_points(x: Tensor) -> None:
-    """Refuse what is not a batch of points with coordinates that can be moved."""
+def as_batch(denoiser: Denoiser, x: Tensor) -> Tensor:
+    """Points (B, *) in the dtype of the denoiser's weights if it has any, float32 at least.
+
+    Raises:
+        TypeError: for what is not a batch of points with coordinates that can be moved.
+    """
+    x = torch.as_tensor(x)
     if not x.is_floating_point() or x.ndim < 2:
         raise TypeError(
             f"expected floating-point points (B, *), got {x.dtype} {tuple(x.shape)}: for integer "
             "data there is bits_per_dim; a single point needs a batch, x[None]"
         )
+    dtype = next((p.dtype for p in denoiser.parameters() if p.is_floating_point()), x.dtype)
+    return x.to(torch.promote_types(dtype, torch.float32))
+
+
+def _or(x: Tensor, sound: Tensor, value: float) -> Tensor:
+    """x (B, *) where sound (B,), else the value."""
+    return x.where(sound.reshape(-1, *[1] * (x.ndim - 1)), value)
 
 
 def _on_the_sphere(a: Tensor, b: Tensor, n: int) -> Tensor:
-    """n great-circle combinations of a and b (B, *), (n, B, *)."""
-    flat = torch.stack([a.flatten(1), b.flatten(1)])
-    norms = flat.norm(dim=2, keepdim=True)
-    (a1, b1), (long_a, long_b) = flat / norms, norms
-    theta = (a1 * b1).sum(1, keepdim=True).clamp(-1, 1).arccos()
+    r"""n great-circle combinations of a and b (B, *), (n, B, *); a straight line if d = 1.
+
+    With m and o the directions of a' + b' and b' - a', which stand at right angles,
+
+        cos((w - 1/2) theta) m + sin((w - 1/2) theta) o,    theta = 2 atan2(|b' - a'|, |a' + b'|),
+
+    keeps its digits for small angles and for those near pi, where m alone is badly known.
+    """
     w = torch.linspace(0, 1, n, dtype=a.dtype, device=a.device).reshape(-1, 1, 1)
-
-    def share(w: Tensor) -> Tensor:
-        """sin(w theta)/sin(theta), by sinc: for equal directions a straight line."""
-        ratio: Tensor = (w * theta / torch.pi).sinc() / (theta / torch.pi).sinc()
-        return w * ratio
-
-    length = (1 - w) * long_a + w * long_b
-    path: Tensor = length * (share(1 - w) * a1 + share(w) * b1)
+    flat_a, flat_b = a.flatten(1), b.flatten(1)
+    if flat_a.shape[1] == 1:
+        return ((1 - w) * flat_a + w * flat_b).reshape(n, *a.shape)
+    long_a, long_b = (flat.norm(dim=1, keepdim=True) for flat in (flat_a, flat_b))
+    unit_a, unit_b = flat_a / long_a, flat_b / long_b
+    both, gap = unit_a + unit_b, unit_b - unit_a
+    near, far = both.norm(dim=1, keepdim=True), gap.norm(dim=1, keepdim=True)
+    middle = both / near.where(near > 64 * torch.finfo(a.dtype).eps, torch.nan)
+    turn = (w - 0.5) * 2 * torch.atan2(far, near)
+    across = gap / far.clamp(min=torch.finfo(a.dtype).tiny)
+    path: Tensor = ((1 - w) * long_a + w * long_b) * (turn.cos() * middle + turn.sin() * across)
     return path.reshape(n, *a.shape)

@@ -98,6 +98,8 @@ class Adaptive(Walk):
     taken where max(rms_i e_i, max_p e_p) <= 1, with e the embedded error over atol + rtol \|y\|,
     i the coordinates and p the log densities (in nats): the likelihood itself is controlled. The
     host looks once a step whether all have arrived. The network gets a time for each sample, (B,).
+    A sample whose step shrinks to rounding, because the denoiser is not finite there, becomes NaN,
+    alone. Where gradients are asked for, the steps are chosen without them and taken once more.
 
     Args:
         rtol: relative tolerance.
@@ -116,21 +118,31 @@ class Adaptive(Walk):
 
     def __call__(self, flow: Flow, y: Tensor, us: Tensor) -> Tensor:
         """Step until every sample has arrived."""
-        start, stop = float(us[0]), float(us[-1])
+        with torch.no_grad():
+            end, steps = self._search(flow, y, *us[[0, -1]].tolist())
+        return _retrace(flow, y, end, steps) if torch.is_grad_enabled() else end
+
+    def _search(
+        self, flow: Flow, y: Tensor, start: float, stop: float
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """The state at the end, and where each step began and how long it was, 0 if refused."""
         u, h = y.new_full((len(y),), start), y.new_full((len(y),), (stop - start) / 50)
-        slope = flow(flow.clock.node(u), y)
+        least = torch.finfo(y.dtype).eps * abs(stop - start)
+        slope, steps = flow(flow.clock.node(u), y), []
         for _ in range(self.max_steps):
             last = h.abs() >= (stop - u).abs()
             h = torch.where(last, stop - u, h)
             new, new_slope, error = _dormand_prince(flow, u, y, slope, h)
             ratio = self._ratio(error, torch.maximum(y.abs(), new.abs()), flow.dim)
             taken = ratio <= 1
-            y = torch.where(taken[:, None], new, y)
+            lost = ~taken & (h.abs() < least)
+            steps.append((u, h.where(taken, 0.0)))
+            y = torch.where(taken[:, None], new, y).masked_fill(lost[:, None], torch.nan)
             slope = torch.where(taken[:, None], new_slope, slope)
-            u = torch.where(taken, torch.where(last, stop, u + h), u)
+            u = torch.where(taken, torch.where(last, stop, u + h), u).masked_fill(lost, stop)
             h = h * (0.9 * ratio**-0.2).clamp(0.2, 5.0)
             if bool((u == stop).all()):
-                return y
+                return y, steps
         raise RuntimeError(
             f"{int((u != stop).sum())} of {len(y)} samples had not arrived after "
             f"{self.max_steps} steps: loosen rtol and atol, or see whether the denoiser is "
@@ -150,9 +162,9 @@ class Torchdiffeq(Walk):
     """An adaptive method of torchdiffeq, for the whole batch at once.
 
     One step size for all, chosen by the error norm over the whole batch: the result of a sample
-    depends, within the tolerance, on the batch it came in, and few difficult points are hidden
-    among many easy ones. ``Adaptive`` has neither defect; this is here for "dopri8" at tight
-    tolerances, and to compare with.
+    depends, within the tolerance, on the batch it came in, few difficult points are hidden among
+    many easy ones, and one that cannot be integrated stops all. ``Adaptive`` has none of these
+    defects; this is here for "dopri8" at tight tolerances, and to compare with.
 
     Args:
         method: its name there.
@@ -171,7 +183,17 @@ class Torchdiffeq(Walk):
         ends = us[[0, -1]].to(y)
         low, high = ends.amin(), ends.amax()
         side = lambda u, y: flow(flow.clock.node(u.clamp(low, high)), y)
-        path: Tensor = odeint(side, y, ends, rtol=self.rtol, atol=self.atol, method=self.method)
+        if not len(y):
+            return y
+        try:
+            path: Tensor = odeint(
+                side, y, ends, rtol=self.rtol, atol=self.atol, method=self.method
+            )
+        except AssertionError as error:
+            raise RuntimeError(
+                f"torchdiffeq stopped ({error}): expected a denoiser that is finite along all "
+                "paths from t_eps to t_max; Adaptive() finds the samples where it is not"
+            ) from error
         return path[-1]
 
 
@@ -241,6 +263,16 @@ STAGES = (
 """Dormand and Prince 1980; the last row is the step of order 5 (first same as last)."""
 ERROR = _row("71/57600", "0", "-71/16695", "71/1920", "-17253/339200", "22/525", "-1/40")
 """Order 5 minus order 4."""
+
+
+def _retrace(flow: Flow, y: Tensor, end: Tensor, steps: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The same steps with gradients; what was lost is NaN again."""
+    moved = torch.stack([h for _, h in steps]).any(1).tolist()
+    slope = flow(flow.clock.node(steps[0][0]), y)
+    for (u, h), some in zip(steps, moved, strict=True):
+        if some:
+            y, slope, _ = _dormand_prince(flow, u, y, slope, h)
+    return torch.where(end.isnan(), end, y)
 
 
 def _dormand_prince(

@@ -19,7 +19,8 @@ References:
     Kingma and Gao 2023 (arXiv:2303.00848), table 1: the weightings compared.
 """
 
-from .floors import Estimate, excess_loss, irreducible_loss, loss_by_time
+from ..estimate import Estimate
+from .floors import excess_loss, irreducible_loss, loss_by_time
 from .matching import denoising_errors, denoising_loss
 from .times import ChainTimes, LogNormalTimes, LogSNRTimes, Times, UniformTimes
 from .weights import (

@@ -6,25 +6,19 @@ References:
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser, anchor
+from ..estimate import Estimate
 from ..mixture import GaussianMixture, Law
 from .matching import denoising_errors
 
-__all__ = ["Estimate", "excess_loss", "irreducible_loss", "loss_by_time"]
+__all__ = ["excess_loss", "irreducible_loss", "loss_by_time"]
 
 CHUNK = 8192  # samples at a time: it bounds the memory of a law of many components
-
-
-class Estimate(NamedTuple):
-    """A value at each time and its standard error (zero where computed by quadrature), (T,)."""
-
-    value: Tensor
-    stderr: Tensor
 
 
 @torch.no_grad()

@@ -11,8 +11,9 @@ device of x, or an ``Estimate`` (value, standard error) where a law is known exa
     the floor of any        floor
 """
 
+from ..estimate import Estimate
 from .divergence import kl_exact, kl_histogram, kl_knn, kl_quadrature, nll_gap
-from .estimates import Estimate, Floor, floor
+from .estimates import Floor, floor
 from .judgement import Judgement, Verdict, judge, noise_floor
 from .kernels import energy_distance, mmd
 from .modes import mode_coverage, mode_weights

@@ -13,8 +13,9 @@ import torch
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
+from ..estimate import Estimate
 from ..mixture import Law
-from .estimates import Estimate, seeded
+from .estimates import seeded
 from .pairs import as_pair, as_points
 
 __all__ = ["kl_exact", "kl_histogram", "kl_knn", "kl_quadrature", "nll_gap"]
@@ -184,9 +185,9 @@ def nll_gap(
     as_points(x)
     gap = _mean(-law.log_prob(x, t))
     if entropy is not None:
-        return Estimate(gap.value - entropy, gap.error)
+        return Estimate(gap.value - entropy, gap.stderr)
     own = _mean(-law.log_prob(law.sample(n, t, seeded(law, seed)), t))
-    return Estimate(gap.value - own.value, (gap.error**2 + own.error**2).sqrt())
+    return Estimate(gap.value - own.value, (gap.stderr**2 + own.stderr**2).sqrt())
 
 
 def _mean(values: Tensor) -> Estimate:

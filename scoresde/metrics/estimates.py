@@ -1,4 +1,4 @@
-"""A value with its error, exact samples of a law, and the noise floor of any metric."""
+"""Exact samples of a law, and the noise floor of any metric."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,16 +7,10 @@ import torch
 from torch import Tensor
 
 from ..denoiser import anchor
+from ..estimate import Estimate
 from ..mixture import Law
 
-__all__ = ["Estimate", "Floor", "floor"]
-
-
-class Estimate(NamedTuple):
-    """A value and its standard error, both (): ``value +- error`` is one sigma."""
-
-    value: Tensor
-    error: Tensor
+__all__ = ["Floor", "floor"]
 
 
 class Floor(NamedTuple):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..losses import Estimate
+from ..estimate import Estimate
 from ..mixture import GaussianMixture, Law
 from ..sde import SDE
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..autodiff import differentiating
 from ..denoiser import Denoiser, anchor
-from ..losses import Estimate
+from ..estimate import Estimate
 from ..mixture import GaussianMixture, Law
 from ..sde import VariancePreserving
 from .averages import SAMPLES, average

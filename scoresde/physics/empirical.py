@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..losses import Estimate
+from ..estimate import Estimate
 from ..mixture import Law
 from ..sde import SDE, like
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..autodiff import differentiating
+from ..likelihood.flow import pull_each
 
 __all__ = ["Scalar", "Vector", "check_field", "dot", "gradient", "jacobian"]
 
@@ -28,11 +29,11 @@ def gradient(field: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def jacobian(field: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """field(x) (B, *) and its Jacobian J_ij = d field_i/d x_j (B, d, d): one call and d vjps."""
-    axes = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device)
+    axes = torch.eye(x.shape[1:].numel(), dtype=x.dtype, device=x.device)
     axes = axes.reshape(-1, 1, *x.shape[1:]).expand(-1, *x.shape)
     with differentiating():
         value, pull = torch.func.vjp(field, x)[:2]
-        (rows,) = torch.func.vmap(pull)(axes)  # (d, B, *)
+        rows = pull_each(pull, axes)  # (d, B, *)
     return value, rows.flatten(2).movedim(0, 1)
 
 

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..losses import Estimate, irreducible_loss, loss_by_time
+from ..estimate import Estimate
+from ..losses import irreducible_loss, loss_by_time
 from ..mixture import Law
 from .averages import SAMPLES, average, check_times
 

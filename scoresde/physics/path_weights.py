@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser, anchor
-from ..losses import Estimate
+from ..estimate import Estimate
 from ..mixture import Law
 from ..samplers.base import check_grid
 from .averages import SAMPLES, Function, integral

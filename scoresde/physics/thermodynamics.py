@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..chain import DDPMChain
 from ..denoiser import Denoiser
-from ..losses import Estimate
+from ..estimate import Estimate
 from ..mixture import GaussianMixture, Law
 from ..sde import SDE, Prior, VariancePreserving
 from .averages import SAMPLES, Function, average, integral
