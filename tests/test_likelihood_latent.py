@@ -136,9 +136,8 @@ class TestN01Opposite:
         path = interpolate(law, a, b, 5, TIGHT).flatten()[:, None]
         first, last = encode(law, torch.cat([a, b]), TIGHT).split(2)
         assert (first * last < 0).all()  # on both sides of 0
-        line = torch.lerp(first, last, torch.linspace(0, 1, 5).reshape(-1, 1, 1)).flatten()[
-            :, None
-        ]
+        w = torch.linspace(0, 1, 5).reshape(-1, 1, 1)
+        line = torch.lerp(first, last, w).flatten()[:, None]
         zero, one = torch.tensor([0.0, 1.0])
         torch.testing.assert_close(cdf(law, path, zero), cdf(law, line, one), atol=1e-6, rtol=0)
 

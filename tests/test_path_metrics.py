@@ -284,6 +284,86 @@ class TestEveryMetric:
         )
 
 
+FAMILIES = {
+    "all equal": lambda n: paths(1).expand(n, -1, -1) + 0.1,
+    "each at rest": lambda n: (paths(n, 1) + 0.1).expand(-1, 20, -1).clone(),
+    "all at rest at one place": lambda n: torch.full((n, 20, 2), 0.1),
+    "all at rest at 0": lambda n: torch.zeros(n, 20, 2),
+    "one coordinate constant": lambda n: torch.cat(
+        (paths(n, 20, 1), torch.full((n, 20, 1), 0.3)), 2
+    ),
+    "one coordinate at rest": lambda n: torch.cat(
+        (paths(n, 20, 1), paths(n, 1, 1).expand(-1, 20, 1)), 2
+    ),
+}
+MOTION = {"spread of speed": partial(metrics.conservation_error, quantity=lambda x: x.norm(dim=2))}
+MOVED = {  # what a shift of one path of two by 1 is in units of a truth that does not vary
+    "marginal W1": 0.25,
+    "mean path": math.inf,
+    "two-time covariance": math.inf,
+    "mean squared displacement": 0.0,
+    "velocity autocorrelation": 0.0,
+    "power spectrum": 0.0,
+    "arc length W1": 0.0,
+    "turning W1": 0.0,
+    "path MMD": math.sqrt(0.5 * (1 - math.exp(-0.5))),
+    "signature MMD": math.inf,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("metric", [*PATH_METRICS.values(), *MOTION.values()])
+class TestN16WhatDoesNotVary:
+    def test_n16_equal_sets(self, metric, family, dtype):
+        """Zero, though sums over 40 and over 80 equal paths are rounded apart."""
+        y = family(40).to(dtype)
+        near = 1e-3 if dtype == torch.float32 else 1e-7  # roots of rounding, as everywhere
+        assert 0 <= float(metric(y, y)) < near
+        assert 0 <= float(metric(torch.cat((y, y)), y)) < near
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_n16_off_a_truth_that_does_not_vary(name):
+    y = torch.full((3, 20, 2), 0.1)
+    x = torch.full((2, 20, 2), 0.1)
+    x[1, :, 0] += 1
+    assert float(PATH_METRICS[name](x, y)) == pytest.approx(MOVED[name], abs=1e-12)
+
+
+def test_n16_judge_where_nothing_moves():
+    y = torch.full((30, 20, 2), 0.1)
+    table = judge(y[:10], y[:10], y, repeats=3)
+    assert table.below and all(row[1:] == (0, 0, 0, 0) for row in table)
+
+
+@pytest.mark.parametrize("metric", PATH_METRICS.values(), ids=PATH_METRICS)
+def test_n09_dtypes_and_arrays(metric):
+    x, y = paths().half(), paths()
+    expected = metric(x.double(), y)
+    assert torch.equal(metric(x, y), expected)
+    assert torch.equal(metric(x.numpy(), y.numpy()), expected)
+    assert metric(x, y.half()).dtype == torch.float32
+
+
+def test_n09_what_describes_one_set():
+    x = paths().half()
+    for describe in (
+        metrics.two_time_covariance,
+        metrics.mean_squared_displacement,
+        metrics.velocity_autocorrelation,
+        metrics.power_spectrum,
+        metrics.arc_length,
+        metrics.turning,
+        metrics.signature,
+    ):
+        assert torch.equal(describe(x), describe(x.float().numpy()))
+        with pytest.raises(ValueError, match=r"expected paths \(n, L, C\)"):
+            describe(x[0])
+    table = judge(x.numpy(), x.numpy(), OU(100)[:, :20].numpy(), TWO, repeats=2)
+    assert [row.value for row in table] == [0, 0]
+
+
 TWO = {name: PATH_METRICS[name] for name in ("marginal W1", "two-time covariance")}
 
 

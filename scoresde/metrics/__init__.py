@@ -1,7 +1,9 @@
 """Distances between samples and laws, each to be read beside its noise floor.
 
-Every metric takes tensors (n, *), flattened to points (n, d), and returns a tensor () on the
-device of x, or an ``Estimate`` (value, standard error) where a law is known exactly.
+Every metric takes samples (n, *), flattened to points (n, d), and returns a tensor () on the
+device of x, or an ``Estimate`` (value, standard error) where a law is known exactly. Samples are
+tensors or arrays of floating-point numbers; 16-bit ones are taken to float32, and of two dtypes
+the wider is used.
 
     between samples         wasserstein, sliced_wasserstein, energy_distance, mmd, kl_knn,
                             kl_histogram

@@ -119,6 +119,7 @@ def noise_floor(
     """Each metric between two true sets, over and over: (repeats, M), see ``judge``."""
     if repeats < 2:
         raise ValueError(f"expected repeats >= 2 for a standard deviation, got {repeats}")
+    source = source if callable(source) else torch.as_tensor(source)
     pairs = _pairs(source, sizes, repeats, seed)
     rows = [torch.stack([metric(a, b) for metric in metrics.values()]) for a, b in pairs]
     return torch.stack(rows)

@@ -50,7 +50,8 @@ def mmd(x: Tensor, y: Tensor, bandwidth: float | None = None, unbiased: bool = T
         x: sample (n, *), n >= 2.
         y: sample (m, *), m >= 2.
         bandwidth: h, in the units of the data; by default the median distance between points of
-            both samples (at most the first 1000 of each). Fix it where values are compared.
+            both samples that differ (among the first 1000 of each). Fix it where values are
+            compared.
         unbiased: leave out the pairs of a point with itself.
 
     Returns:
@@ -67,8 +68,13 @@ def mmd(x: Tensor, y: Tensor, bandwidth: float | None = None, unbiased: bool = T
 
 
 def median_distance(x: Tensor, y: Tensor, limit: int = 1000) -> Tensor:
-    """Median distance between the points of two samples together (the first ``limit`` of each)."""
-    return torch.pdist(torch.cat((x[:limit], y[:limit]))).median()
+    """Median distance between the points of two samples together (the first ``limit`` of each).
+
+    Copies do not count: more than half of them would make it zero. Of copies alone it is 1: at no
+    distance any bandwidth gives the same.
+    """
+    apart = torch.pdist(torch.cat((x[:limit], y[:limit])))
+    return apart.where(apart > 0, torch.nan).nanmedian().nan_to_num(nan=1.0)
 
 
 def _discrepancy(

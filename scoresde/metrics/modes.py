@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..mixture import GaussianMixture
-from .pairs import as_points
+from .pairs import as_floats, as_points
 
 __all__ = ["mode_coverage", "mode_weights"]
 
@@ -27,6 +27,7 @@ def mode_weights(
     Returns:
         (K,), sums to one.
     """
+    x = as_floats(x)
     as_points(x)
     posterior = mixture.posterior(x, t)
     if hard:
@@ -60,4 +61,4 @@ def mode_coverage(
         )
     y = torch.einsum("nkd,kde->nke", points[:, None] - means, basis)
     near = (y.square() / mixture.spectrum.to(points)).sum(2) <= radius**2
-    return (near.sum(0) >= at_least).to(x.dtype).mean()
+    return (near.sum(0) >= at_least).to(points.dtype).mean()

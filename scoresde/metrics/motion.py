@@ -10,6 +10,8 @@ lag. They follow from one matrix G[s, t] = mean over paths of x(s) . x(t):
 import torch
 from torch import Tensor
 
+from .pairs import as_floats, as_path_set
+
 __all__ = [
     "arc_length",
     "mean_squared_displacement",
@@ -23,7 +25,9 @@ __all__ = [
 
 def two_time_covariance(x: Tensor) -> Tensor:
     """Cov[x_a(s), x_b(t)] as a matrix, (n, L, C) -> (L C, L C), rows in the order of x[0]."""
-    centred = (x - x.mean(0)).flatten(1)
+    x = as_path_set(x)
+    from_first = x - x[:1]  # equal paths are 0 to the last bit, and so is their covariance
+    centred = (from_first - from_first.mean(0)).flatten(1)
     return centred.mT @ centred / len(x)
 
 
@@ -33,7 +37,8 @@ def mean_squared_displacement(x: Tensor) -> Tensor:
     >>> mean_squared_displacement(torch.tensor([[[0.0], [1.0], [3.0]]]))
     tensor([0.0000, 2.5000, 9.0000])
     """
-    gram = _gram(x - x.mean((0, 1)))  # a shift of all paths drops out; without it fewer digits
+    x = as_path_set(x)
+    gram = _gram(x - x[:, :1])  # a shift of each path drops out; without it fewer digits
     own = gram.diagonal()
     return _by_lag(own[:, None] + own - 2 * gram).clamp(min=0)
 
@@ -43,7 +48,7 @@ def velocity_autocorrelation(x: Tensor) -> Tensor:
 
     Divide by step^2 for velocities, by the first entry for a correlation.
     """
-    return _by_lag(_gram(x.diff(dim=1)))
+    return _by_lag(_gram(as_path_set(x).diff(dim=1)))
 
 
 def power_spectrum(x: Tensor) -> Tensor:
@@ -52,6 +57,8 @@ def power_spectrum(x: Tensor) -> Tensor:
     The mean of each path is taken out, and with it the frequency 0; entry k is k + 1 periods in
     L steps.
     """
+    x = as_path_set(x)
+    x = x - x[:, :1]  # a path at rest has no power at all
     window = torch.hann_window(x.shape[1], periodic=False, dtype=x.dtype, device=x.device)
     waves = torch.fft.rfft(window[:, None] * (x - x.mean(1, keepdim=True)), dim=1)[:, 1:]
     power: Tensor = waves.abs().square().sum(2).mean(0)
@@ -60,7 +67,7 @@ def power_spectrum(x: Tensor) -> Tensor:
 
 def arc_length(x: Tensor) -> Tensor:
     """Length of each path as a chain of straight pieces, (n, L, C) -> (n,), in the units of x."""
-    lengths: Tensor = x.diff(dim=1).norm(dim=2)
+    lengths: Tensor = as_path_set(x).diff(dim=1).norm(dim=2)
     return lengths.sum(1)
 
 
@@ -76,6 +83,7 @@ def turning(x: Tensor) -> Tensor:
     References:
         Milnor 1950, "On the total curvature of knots".
     """
+    x = as_path_set(x)
     heading = torch.nn.functional.normalize(x.diff(dim=1), dim=2, eps=torch.finfo(x.dtype).tiny)
     before, after = heading[:, :-1], heading[:, 1:]
     # Kahan's form: exact for small angles, where arccos would lose half of the digits
@@ -85,8 +93,13 @@ def turning(x: Tensor) -> Tensor:
 
 
 def spread(values: Tensor) -> Tensor:
-    """Relative spread along each path, std/|mean|, of what should be conserved: (n, M) -> (n,)."""
-    return values.std(1, correction=0) / values.mean(1).abs()
+    """Relative spread along each path, std/|mean|, of what should be conserved: (n, M) -> (n,).
+
+    0 where it is constant, be it at 0; infinite where the mean alone is 0.
+    """
+    values = as_floats(values)
+    std = values.std(1, correction=0)
+    return torch.where(std > 0, std / values.mean(1).abs(), std)
 
 
 def _gram(x: Tensor) -> Tensor:

@@ -3,7 +3,34 @@
 import torch
 from torch import Tensor
 
-__all__ = ["as_pair", "as_points", "distances"]
+__all__ = ["as_floats", "as_pair", "as_path_set", "as_points", "distances"]
+
+
+def as_floats(x: Tensor, name: str = "x") -> Tensor:
+    """Floating-point numbers as a tensor, of 32 bits at least: sums in 16 would be worth nothing.
+
+    Raises:
+        ValueError: for integers.
+    """
+    x = torch.as_tensor(x)
+    if not x.is_floating_point():
+        raise ValueError(f"{name}: expected floating-point numbers, got {x.dtype}: use .double()")
+    return x.detach().to(torch.promote_types(x.dtype, torch.float32))
+
+
+def as_path_set(x: Tensor) -> Tensor:
+    """A set of paths (n, L, C), see ``as_floats``.
+
+    Raises:
+        ValueError: for other shapes, or no paths.
+    """
+    x = as_floats(x)
+    if x.ndim != 3 or x.numel() == 0:
+        raise ValueError(
+            f"expected paths (n, L, C) with n, L, C >= 1, got {tuple(x.shape)}: "
+            "signals (n, L) need a last axis, x[..., None]"
+        )
+    return x
 
 
 def as_points(x: Tensor, name: str = "x", finite: bool = True) -> Tensor:
@@ -17,8 +44,7 @@ def as_points(x: Tensor, name: str = "x", finite: bool = True) -> Tensor:
     Raises:
         ValueError: for an empty sample, numbers that are not floating-point, NaN or infinity.
     """
-    if not x.is_floating_point():
-        raise ValueError(f"{name}: expected floating-point numbers, got {x.dtype}: use .double()")
+    x = as_floats(x, name)
     if x.ndim == 0 or x.numel() == 0:
         raise ValueError(
             f"{name}: expected a sample of shape (n, *) with n >= 1, got {tuple(x.shape)}"
@@ -29,7 +55,7 @@ def as_points(x: Tensor, name: str = "x", finite: bool = True) -> Tensor:
             f"{name}: expected finite numbers, got NaN or infinity in {bad} of {len(x)} points: "
             "the run that made them diverged, or drop them and say so"
         )
-    return x.detach().reshape(len(x), -1)
+    return x.reshape(len(x), -1)
 
 
 def as_pair(x: Tensor, y: Tensor, finite: bool = True) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,8 @@ References:
 import torch
 from torch import Tensor
 
+from .pairs import as_floats
+
 __all__ = ["signature", "signature_levels"]
 
 ROWS = 256  # paths at a time: they stay in the cache
@@ -42,6 +44,7 @@ def signature(x: Tensor, depth: int = 4) -> Tensor:
 
 def signature_levels(x: Tensor, depth: int = 4) -> list[Tensor]:
     """The levels 1 to depth of each signature apart, (n, C^k) each."""
+    x = as_floats(x)
     if x.ndim != 3 or x.shape[1] < 2 or depth < 1:
         raise ValueError(
             "expected paths (n, L, C) with L >= 2 and depth >= 1, "

@@ -9,10 +9,12 @@ References:
     Peyre and Cuturi 2019, "Computational Optimal Transport" (arXiv:1803.00567), sec. 2.
 """
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
-from .pairs import as_pair, distances
+from .pairs import as_floats, as_pair, distances
 
 __all__ = ["gaussian_w2", "sliced_wasserstein", "wasserstein"]
 
@@ -99,6 +101,10 @@ def gaussian_w2(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> Ten
     References:
         Dowson and Landau 1982; Bhatia, Jain and Lim 2019 (the orthogonal form), theorem 1.
     """
+    names = ("mean1", "cov1", "mean2", "cov2")
+    moments = [as_floats(m, n) for m, n in zip((mean1, cov1, mean2, cov2), names, strict=True)]
+    dtype = reduce(torch.promote_types, (m.dtype for m in moments))
+    mean1, cov1, mean2, cov2 = (m.to(dtype) for m in moments)
     root1, root2 = _root(cov1), _root(cov2)
     u, _, vh = torch.linalg.svd(root2 @ root1)
     spread: Tensor = (root1 - root2 @ (u @ vh)).square().sum()
