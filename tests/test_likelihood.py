@@ -26,6 +26,7 @@ from scoresde.likelihood.flow import Clock, Flow, Node
 from scoresde.likelihood.walks import adams_weights
 from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP
+from scoresde.physics import fields
 from scoresde.sde import VESDE, VPSDE, CosineVPSDE, KarrasSDE, StraightPath, SubVPSDE
 
 SDE = VPSDE()
@@ -461,11 +462,12 @@ class TestN20MemoryFormat:
         one, t = torch.tensor(1.0), torch.tensor(0.5)
         with torch.no_grad():
             trace = flow(Node(t, one, one, 0 * one), flow.start(x))[:, -1]
-        jacobian = torch.autograd.functional.jacobian(lambda x: model.eps(x, t), x)
-        expected = torch.stack(
-            [jacobian[i, ..., i, :, :, :].reshape(16, 16).trace() for i in (0, 1)]
-        )
-        torch.testing.assert_close(trace, expected, rtol=1e-4, atol=1e-4)
+            rows = fields.jacobian(lambda x: model.eps(x, t), x)[1]
+        both = torch.autograd.functional.jacobian(lambda x: model.eps(x, t), x)
+        expected = both.reshape(2, 16, 2, 16).diagonal(0, 0, 2).movedim(2, 0)
+        close = {"rtol": 1e-4, "atol": 1e-4}
+        torch.testing.assert_close(rows, expected, **close)
+        torch.testing.assert_close(trace, expected.diagonal(0, 1, 2).sum(1), **close)
 
     def test_n20_errors_of_the_network_are_its_own(self):
         class Broken(torch.autograd.Function):

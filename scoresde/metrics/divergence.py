@@ -28,7 +28,7 @@ def kl_histogram(
 ) -> Tensor:
     r"""KL(P || Q) of cell probabilities on a regular grid, for d <= 2.
 
-        KL = sum_cells p_c [L(p_c) - L(q_c)],   L(p) = -sum_{k=1}^N (1 - p)^k/k = log p + r(N p),
+        KL = sum_cells p_c [L(p_c) - L(q_c)],   L(p) = -sum_{k=1}^N (1 - p)^k/k ~ log p + r(N p),
 
     r(u) = int_u^inf e^{-v} dv/v, N = min(n - 1, m): of the logarithm, what N points can tell. Of
     this sum the estimate is free of bias: (1 - p)^k is the chance that k points all miss a cell,
