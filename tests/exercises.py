@@ -145,7 +145,9 @@ def losses(device):
         for k, weight in enumerate(weights)
     }
     kinds = [losses.UniformTimes(), losses.LogSNRTimes(SDE), losses.ChainTimes(100)]
-    drawn = {f"times {k}": times(16, there(device), device, x0.dtype) for k, times in enumerate(kinds)}
+    drawn = {
+        f"times {k}": times(16, there(device), device, x0.dtype) for k, times in enumerate(kinds)
+    }
     drawn["floor"] = losses.irreducible_loss(law, ts, 256, generator=there(device)).value
     with torch.no_grad():
         drawn["excess"] = losses.excess_loss(model, law, ts, 256, generator=there(device)).value
