@@ -4,6 +4,11 @@ An exercise takes a device and gives two dictionaries of tensors: those that are
 device, and those that depend on the numbers of the device's own generator.
 """
 
+import tempfile
+import types
+from pathlib import Path
+from unittest import mock
+
 import torch
 
 from scoresde import (
@@ -41,6 +46,7 @@ from scoresde import (
 from scoresde.data import Kepler, OrnsteinUhlenbeck, checkerboard, ring
 from scoresde.inverse import DDRM, DPS, Mask, Measurement, MomentMatching, Replacement, posterior
 from scoresde.nets import MLP, Classifier, Transformer, UNet1d
+from scoresde.training import fit_paths
 
 SDE = VPSDE()
 EXERCISES = {}
@@ -85,6 +91,12 @@ def network(device, **settings):
     return EpsDenoiser(net, SDE).to(device).eval()
 
 
+def _classifier(device):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Classifier(2, 3, width=8, depth=1).to(device)
+
+
 def labels(device, n, classes=3):
     return torch.arange(n).remainder(classes).to(device)
 
@@ -120,7 +132,7 @@ def nets(device):
             "unet": UNet1d(width=8, levels=2, classes=3),
             "transformer": Transformer(width=16, depth=1, heads=2, classes=3),
         }
-        classifier = Classifier(2, 3, width=8, depth=1).to(device)
+    classifier = _classifier(device)
     for name, net in made.items():
         x = points(device, 4, 2) if name == "mlp" else paths
         net = net.to(device)
@@ -145,9 +157,7 @@ def losses(device):
         for k, weight in enumerate(weights)
     }
     kinds = [losses.UniformTimes(), losses.LogSNRTimes(SDE), losses.ChainTimes(100)]
-    drawn = {
-        f"times {k}": times(16, there(device), device, x0.dtype) for k, times in enumerate(kinds)
-    }
+    drawn = {str(times): times(16, there(device), x0.device, x0.dtype) for times in kinds}
     drawn["floor"] = losses.irreducible_loss(law, ts, 256, generator=there(device)).value
     with torch.no_grad():
         drawn["excess"] = losses.excess_loss(model, law, ts, 256, generator=there(device)).value
@@ -159,9 +169,7 @@ def losses(device):
 def guidance(device):
     law, x = pair(device), points(device, 12, 2)
     t = torch.tensor(0.4, device=device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        classifier = Classifier(2, 3, width=8, depth=1).to(device)
+    classifier = _classifier(device)
     net = network(device, classes=3)
     y = labels(device, 12)
     free = ClassifierFree(Given(net, y=y), Given(net, y=3), 2.0, interval=(0.1, 0.8))
@@ -232,7 +240,7 @@ def samplers(device):
         "graph": sample(
             law, DDIM(), (40, 2), ts, graph=torch.device(device).type == "cuda", **common
         ),
-        "adaptive": sample(law, SDEAdaptive(), (20, 2), ts[[0, -1]], **common),
+        "adaptive": sample(law, SDEAdaptive(0.1, 0.1), (6, 2), ts[[0, -1]], **common),
         "torchsde": sample(law, TorchSDE("euler"), (20, 2), ts, **common),
     }
     return same, drawn | {"recorded": record.x}
@@ -240,22 +248,22 @@ def samplers(device):
 
 @exercise
 def likelihood(device):
-    from scoresde.likelihood import Fixed, Torchdiffeq
+    from scoresde.likelihood import Adaptive, Fixed, Torchdiffeq
 
-    law, net, x = pair(device), network(device), points(device, 6, 2)
+    law, net, x = pair(device), network(device), points(device, 4, 2)
     same = {
-        "exact": log_likelihood(law, x),
-        "fixed": log_likelihood(law, x, Fixed(16)),
-        "network": log_likelihood(net, x, Fixed(16)),
-        "torchdiffeq": log_likelihood(law, x, Torchdiffeq(rtol=1e-3, atol=1e-3)),
-        "there and back": decode(law, encode(law, x)),
-        "between": interpolate(law, x[:2], x[2:4], 3, Fixed(16)),
-        "bound": elbo(law, x, nodes=8, z=points(device, 8, 6, 2)).total,
+        "exact": log_likelihood(law, x, Adaptive(1e-2, 1e-2)),
+        "fixed": log_likelihood(law, x, Fixed(8)),
+        "network": log_likelihood(net, x, Fixed(8)),
+        "torchdiffeq": log_likelihood(law, x, Torchdiffeq(rtol=1e-2, atol=1e-2)),
+        "there and back": decode(law, encode(law, x, Fixed(8)), Fixed(8)),
+        "between": interpolate(law, x[:2], x[2:], 3, Fixed(8)),
+        "bound": elbo(law, x, nodes=8, z=points(device, 8, 4, 2)).total,
     }
     k = torch.randint(0, 8, (4, 2), generator=host()).to(device)
     drawn = {
-        "probes": log_likelihood(net, x, Fixed(16), probes=2, generator=there(device)),
-        "bits": bits_per_dim(law, k, 8, -2.0, 2.0, there(device), Fixed(16)),
+        "probes": log_likelihood(net, x, Fixed(8), probes=2, generator=there(device)),
+        "bits": bits_per_dim(law, k, 8, -2.0, 2.0, there(device), Fixed(8)),
         "bound": elbo(net, x, nodes=8, generator=there(device)).total,
     }
     return same, drawn
@@ -294,8 +302,7 @@ def physics(device):
     law, net, x = pair(device), network(device), points(device, 8, 2)
     t, data = torch.tensor(0.3, device=device), points(device, 30, 2, seed=3)
     cells = physics.Cells((-3.0, -3.0), (3.0, 3.0), (12, 12))
-    centres = cells.centres().to(device) if callable(cells.centres) else cells.centres.to(device)
-    p = law.log_prob(centres.reshape(-1, 2), torch.tensor(0.5, device=device)).exp()
+    p = cells.density(lambda x: law.log_prob(x.to(device), torch.tensor(0.5, device=device)))
     ts = torch.tensor([0.5, 0.4], dtype=torch.float64)
     known = physics.Empirical(data, SDE)
     same = {
@@ -304,10 +311,10 @@ def physics(device):
         "current": physics.probability_current(law.log_prob, SDE, x, t),
         "osmotic": physics.osmotic_velocity(law, x, t),
         "curl": physics.curl(net.score, x, t).detach(),
-        "grid": physics.evolve(physics.denoising(law), cells, p.reshape(12, 12), ts),
+        "grid": physics.evolve(physics.denoising(law), cells, p, ts),
         "empirical": known(x, t),
         "copies": physics.memorisation(x, data).distance,
-        "speciation": physics.speciation_time(law),
+        "speciation": physics.speciation_time(ring(SDE).to(device)),
     }
     n, g = 256, lambda: there(device)
     drawn = {
@@ -346,9 +353,7 @@ def training(device):
     settings = {"steps": 3, "batch": 16, "every": 1}
     fitted = fit(net, x0, labels=labels(device, 64), label_dropout=0.1, **settings)
     exact = fit(network(device), law, law=law, **settings)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        classifier = Classifier(2, 3, width=8, depth=1).to(device)
+    classifier = _classifier(device)
     taught = fit_classifier(classifier, SDE, x0, labels(device, 64), **settings)
     right = accuracy(taught.classifier, SDE, x0, labels(device, 64), torch.tensor([0.2]))
     losses = lambda found: torch.tensor([row["loss"] for row in found.history])
@@ -358,4 +363,34 @@ def training(device):
         "excess": exact.by_time.excess,
         "classifier": losses(taught),
         "accuracy": right,
+    }
+
+
+@exercise
+def demos(device):
+    """What the demonstrations compute; their pages are tested apart."""
+    from scoresde.demos import points as flat
+    from scoresde.demos import trajectories as paths
+
+    law = ring(SDE, k=3).to(device)
+    classifier = types.SimpleNamespace(classifier=_classifier(device).float())
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(flat, "POOL", 512):
+        demo = flat.PointsDemo(out=Path(folder), steps=2, samples=32, device=str(device))
+        truth = flat.Truth.of_law(law, 32)
+        fitted = demo._train(law, truth, flat.UniformTimes(), "A")
+    entries = flat.view_entries(SDE, (2,), (3,))
+    scores = demo._measure(fitted.denoiser, entries, truth, "A")
+    guided = demo._guide(fitted.denoiser, law, {"noisy": classifier, "clean": classifier})
+    orbits = Kepler(length=8)(40, host()).float()
+    plans = paths.TrajectoriesDemo(steps=2, samples=24, out=Path(folder))
+    with mock.patch.object(paths, "EVALUATIONS", 6), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = fit_paths(orbits, steps=1, device=device, batch=8).denoiser
+        made, _ = plans._generate(model, (4, 8, 2))
+        answer = plans._answer(model, None, orbits[0].double(), [0, 4], 0.1)
+    return {}, {
+        "scores": torch.tensor([score.sliced_w2 for score in scores]),
+        "shares": torch.tensor(list(guided.share.values())),
+        "paths": made,
+        "plans": answer.paths,
     }

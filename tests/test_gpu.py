@@ -1,10 +1,16 @@
 """Every room on a CUDA device: the numbers of the CPU, on the device, and where the host waits."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
+import emulated
 from exercises import EXERCISES
+from scoresde.denoiser import anchor
 
+PACKAGE = Path(__file__).parents[1] / "scoresde"
 REAL = torch.cuda.is_available()
 
 
@@ -29,3 +35,93 @@ def test_the_numbers_of_the_cpu(room):
     assert own.keys() == drawn.keys() and all(bool(v.isfinite().all()) for v in own.values())
     if not REAL:  # the generators of real devices have streams of their own
         compare(own, drawn, room)
+
+
+# ---- planted faults -----------------------------------------------------------------------------
+
+
+def folders():
+    """The folders of the package that hold torch; pictures and the command line only show."""
+    found = {}
+    for folder in sorted(p.parent for p in PACKAGE.glob("*/__init__.py")):
+        text = "".join(p.read_text(encoding="utf-8") for p in folder.rglob("*.py"))
+        if "import torch" in text or "from torch" in text:
+            found[folder.name] = folder
+    return {name: path for name, path in found.items() if name not in ("plots", "cli")}
+
+
+def mixes(x):
+    x.reshape(-1)[:1] + torch.ones(2, dtype=x.dtype)
+
+
+def reads(x):
+    x.detach().numpy()
+
+
+def draws(x):
+    torch.rand(2, device=x.device, generator=torch.Generator())
+
+
+FAULTS = {mixes: "same device", reads: "convert cuda", draws: "device type for generator"}
+
+
+class Watch:
+    """Sees functions of a folder that are given a tensor or a model, and may plant a fault."""
+
+    def __init__(self, folder, target=None, fault=None):
+        self.folder, self.target, self.fault = str(folder), target, fault
+        self.reached = {}  # (file, line) -> how often
+
+    def __call__(self, frame, event, argument):
+        code = frame.f_code
+        outside = not code.co_filename.startswith(self.folder)
+        if event != "call" or outside or code.co_name == "__init__":
+            return
+        given = [frame.f_locals.get(name) for name in code.co_varnames[: code.co_argcount]]
+        given = [anchor(x) if isinstance(x, torch.nn.Module) else x for x in given]
+        given = [x for x in given if isinstance(x, torch.Tensor) and x.is_floating_point()]
+        given = [x for x in given if x.device.type == self.device and x.numel()]
+        if not given:
+            return
+        at = (code.co_filename, code.co_firstlineno)
+        self.reached[at] = self.reached.get(at, 0) + 1
+        if at == self.target and not torch._C._functorch.is_functorch_wrapped_tensor(given[0]):
+            self.fault(given[0])
+
+    def run(self, room, device):
+        self.device = device
+        sys.setprofile(self)
+        try:
+            EXERCISES[room](device)
+        finally:
+            sys.setprofile(None)
+
+
+@pytest.fixture(scope="module")
+def reached():
+    """Three functions of a room that are given a tensor in its exercise: first, middle, last."""
+    found = {}
+
+    def of(room):
+        if room not in found:
+            watch = Watch(folders()[room])
+            with emulated.device():
+                watch.run(room, "cuda")
+            at = list(watch.reached)
+            assert len(at) >= 3, f"{room}: its exercise reaches {at} alone"
+            found[room] = at[0], at[len(at) // 2], at[-1]
+        return found[room]
+
+    return of
+
+
+@pytest.mark.skipif(REAL, reason="about the emulated device")
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("room", folders())
+def test_planted_faults_are_found(room, fault, reached):
+    """On the device the exercise of the room raises; on a CPU nobody would see it."""
+    target = reached(room)[list(FAULTS).index(fault)]
+    folder = folders()[room]
+    with emulated.device(), pytest.raises((RuntimeError, TypeError), match=FAULTS[fault]):
+        Watch(folder, target, fault).run(room, "cuda")
+    Watch(folder, target, fault).run(room, "cpu")
