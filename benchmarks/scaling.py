@@ -58,7 +58,15 @@ def run(n: int, dim: int, steps: int, whole: bool) -> Callable[[], object]:
     denoiser, ts = EpsDenoiser(network(dim), SDE), log_snr(SDE, steps)
     chunk = n if whole else None
     return lambda: sample(
-        denoiser, DDIM(), (n, dim), ts, 0, DEVICE, torch.float32, chunk=chunk, last="stop"
+        denoiser,
+        DDIM(),
+        (n, dim),
+        ts,
+        seed=0,
+        device=DEVICE,
+        dtype=torch.float32,
+        chunk=chunk,
+        last="stop",
     )
 
 

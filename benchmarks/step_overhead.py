@@ -154,7 +154,15 @@ def through_sample(denoiser: Denoiser, x: Tensor, n: int, sampler: Sampler, **op
     """By the outermost function: it draws x_T too, in chunks."""
     ts = log_snr(SDE, n)
     return lambda: sample(
-        denoiser, sampler, x.shape, ts, 0, x.device, x.dtype, last="stop", **options
+        denoiser,
+        sampler,
+        x.shape,
+        ts,
+        seed=0,
+        device=x.device,
+        dtype=x.dtype,
+        last="stop",
+        **options,
     )
 
 

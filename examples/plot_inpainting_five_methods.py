@@ -36,7 +36,7 @@ methods = {
 }
 points = {"exact posterior": truth.sample(n, generator=torch.Generator().manual_seed(0))}
 for name, (denoiser, sampler, _) in methods.items():
-    points[name] = sample(denoiser, sampler, (n, 2), quadratic(80), 0, dtype=torch.float64)
+    points[name] = sample(denoiser, sampler, (n, 2), quadratic(80), seed=0, dtype=torch.float64)
 
 # %%
 # In green, two standard deviations of the measurement to either side; above each panel, the

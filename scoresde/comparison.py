@@ -169,13 +169,13 @@ def measure(denoiser: Denoiser, entry: Entry, truth: Truth, seed: int = 0) -> Sc
     """
     event = truth.points.shape[1:]
     counted = Counted(denoiser)
-    sample(counted, entry.sampler, (1, *event), entry.ts, seed, last=entry.last)
+    sample(counted, entry.sampler, (1, *event), entry.ts, seed=seed, last=entry.last)
     evaluations = counted.calls
     device = truth.points.device
     _wait(device)
     start = time.perf_counter()
     shape = (truth.size, *event)
-    x = sample(denoiser, entry.sampler, shape, entry.ts, seed, device=device, last=entry.last)
+    x = sample(denoiser, entry.sampler, shape, entry.ts, seed=seed, device=device, last=entry.last)
     _wait(device)
     seconds = time.perf_counter() - start
     numbers: dict[str, float] = {}

@@ -17,7 +17,7 @@ References:
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -119,8 +119,19 @@ class Affine(nn.Module):
         """Whether ``scale`` is a matrix acting on the flattened event."""
         return self.scale.shape != self.mean.shape
 
+    def check(self, event: Sequence[int]) -> None:
+        """Refuse samples of another shape; a scale for all entries, or a channel, fits many."""
+        own, event = tuple(self.mean.shape), tuple(event)
+        pairs = zip(own[::-1], event[::-1], strict=False)
+        spread = len(own) <= len(event) and all(a in (1, b) for a, b in pairs)
+        if event != own and (self.whitens or not spread):
+            raise ValueError(
+                f"expected samples of shape {own}, as the units of this model are for, got {event}"
+            )
+
     def forward(self, x: Tensor) -> Tensor:
         """From the user's units to the model's: z = (x - mean)/scale, (B, *) -> (B, *)."""
+        self.check(x.shape[1:])
         centred = x - self.mean
         if not self.whitens:
             return centred / self.scale
@@ -129,6 +140,7 @@ class Affine(nn.Module):
 
     def inverse(self, z: Tensor) -> Tensor:
         """From the model's units to the user's: x = mean + scale z, (B, *) -> (B, *)."""
+        self.check(z.shape[1:])
         if not self.whitens:
             return self.mean + self.scale * z
         return self.mean + (z.flatten(1) @ self.scale.T).reshape(z.shape)

@@ -11,6 +11,7 @@ depends on the seed and on i alone, however a run is cut into chunks or shared a
 import hashlib
 import math
 from collections.abc import Sequence
+from operator import index
 from typing import Protocol
 
 import torch
@@ -41,6 +42,11 @@ class GeneratorNoise:
 
     def __init__(self, generator: torch.Generator | None = None) -> None:
         """Keep the generator; its device must be that of the samples."""
+        if not isinstance(generator, torch.Generator | None):
+            raise TypeError(
+                f"expected a torch.Generator, got {generator!r}: pass "
+                "torch.Generator(x.device).manual_seed(0), say"
+            )
         self.generator = generator
 
     def __call__(
@@ -65,7 +71,8 @@ class BlockNoise:
     """Noise for samples first, ..., first + n - 1 of the run with this seed.
 
     The z that a step is given is valid until the next call, which writes into the same memory;
-    clone it to keep it. (x_T, from ``draw``, is a tensor of its own.)
+    clone it to keep it. (x_T, from ``draw``, is a tensor of its own; and so is every z where
+    gradients are recorded, which may need it.)
 
     Args:
         seed: any integer.
@@ -109,6 +116,8 @@ class BlockNoise:
         dtype: torch.dtype,
     ) -> Tensor:
         """Return z of the given shape, device and dtype, valid until the next call."""
+        if torch.is_grad_enabled():
+            return self.draw(device, dtype)
         key = (device, dtype)
         if key not in self._buffers:
             with torch.inference_mode(False):  # else it could not be written to outside of it
@@ -132,6 +141,8 @@ def _hash(seed: int, block: int) -> int:
     The CPU's generator reads only those 32 bits, in which hashes of (seed, block) would collide
     after some 10^5 blocks.
     """
-    digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(f"expected an integer for a seed, got {seed!r}: seed=0, say")
+    digest = hashlib.blake2b(str(index(seed)).encode(), digest_size=8).digest()
     high, low = divmod(int.from_bytes(digest, "big") >> 1, 2**32)
     return high * 2**32 + (low + block) % 2**32

@@ -14,6 +14,7 @@ from scoresde import (
     DDIM,
     VESDE,
     VPSDE,
+    BrownianPath,
     CosineVPSDE,
     EpsDenoiser,
     GaussianMixture,
@@ -28,6 +29,7 @@ from scoresde import (
     sample,
     uniform,
 )
+from scoresde.noise import block_size
 from scoresde.samplers.adaptive import Counted, PFAdaptive, _Angle, _scipy, _torchdiffeq
 from scoresde.samplers.adaptive_sde import CHECK, KNOWN, SDEAdaptive, _Path
 from scoresde.testing import check_sampler
@@ -305,13 +307,32 @@ def test_samples_do_not_know_of_each_other():
     x = GM1.sample(32, ONE[0], torch.Generator().manual_seed(0))
     z = torch.randn(4000, 32, 1, generator=torch.Generator().manual_seed(1))
     ts, walk = torch.tensor([1.0, 0.3, 1e-3]), SDEAdaptive(0.05, 0.05)
-    every = lambda k, t, s, shape, *_: z[k + 2000 * (t < 1)]
-    whole = walk.solve(GM1, x, ts, noise=every)
-    few = walk.solve(GM1, x[3:5], ts, noise=lambda k, t, *rest: every(k, t, *rest)[3:5])
+    whole = walk.solve(GM1, x, ts, noise=lambda k, *_: z[k])
+    few = walk.solve(GM1, x[3:5], ts, noise=lambda k, *_: z[k, 3:5])
     # A time that is rounded differently by 1e-16 is a Brownian increment of 1e-8.
     torch.testing.assert_close(few.x, whole.x[3:5], rtol=0, atol=1e-7)
     assert torch.equal(few.evaluations, whole.evaluations[3:5])
     assert len(set(whole.evaluations.tolist())) > 8  # each has its own
+
+
+def test_n12_a_sample_depends_on_the_seed_and_its_number_alone():
+    """Through many times of the grid, whose slowest sample nobody waits for."""
+    n, ts = block_size((1,)) + 300, torch.tensor([1.0, 0.6, 0.3, 0.1, 0.01, 1e-3])
+    run = lambda n, **kw: sample(GM1, SDEAdaptive(0.1, 0.1), (n, 1), ts, seed=0, **kw)
+    whole = run(n)
+    torch.testing.assert_close(run(n, chunk=n), whole, rtol=0, atol=1e-7)
+    for few in (1, 40):
+        torch.testing.assert_close(run(few), whole[:few], rtol=0, atol=1e-7)
+
+
+def test_n12_the_numbers_of_the_intervals_are_independent():
+    """A path's own numbers by k: were k counted anew in each interval, they would be the same."""
+    law, seen, ts = gaussian(), [], torch.tensor([1.0, 0.5, 1e-3])
+    path = BrownianPath(0, (50, 1))
+    source = lambda k, *rest: seen.append(k) or path(k, *rest)
+    x = law.sample(50, ts[0], torch.Generator().manual_seed(0))
+    SDEAdaptive(0.1, 0.1)(law, x, ts, noise=source)
+    assert seen == list(range(len(seen)))
 
 
 def test_evaluations_of_the_adaptive_sde():

@@ -97,7 +97,7 @@ def test_a_flat_law_is_infinitely_far():
 def test_samples_follow_the_law_that_is_judged():
     law, ts = gauss(SDE), log_snr(SDE, 12)
     found = exact_bias(EulerMaruyama(), law, ts, (torch.zeros(2), torch.eye(2)))
-    x = sample(law, EulerMaruyama(), (60_000, 2), ts, 0, dtype=torch.float64, last="stop")
+    x = sample(law, EulerMaruyama(), (60_000, 2), ts, seed=0, dtype=torch.float64, last="stop")
     error = (found.cov.diagonal() / len(x)).sqrt()
     assert ((x.mean(0) - found.mean).abs() < 5 * error).all()
     spread = found.cov.diagonal()

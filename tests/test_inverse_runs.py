@@ -82,7 +82,9 @@ class TestRuns:
         """Each sample keeps its own measurement."""
         y = torch.linspace(-1, 1, 4200)[:, None]
         denoiser, sampler = self.build(name, y)
-        run = lambda chunk: sample(denoiser, sampler, (4200, 2), quadratic(20), 0, chunk=chunk)
+        run = lambda chunk: sample(
+            denoiser, sampler, (4200, 2), quadratic(20), seed=0, chunk=chunk
+        )
         whole = run(8192)
         torch.testing.assert_close(run(4096), whole, rtol=1e-10, atol=1e-10)
         # x_1 follows y closely: slope c/(c + s^2) = 0.92, less or more by the method

@@ -425,7 +425,7 @@ def test_no_nan_at_few_steps():
         (torch.tensor([0.5]), "grid of times"),
         (torch.tensor([[1.0, 0.5]]), "grid of times"),
         (torch.tensor([1.0, 0.2, 0.4]), "monotone"),
-        (torch.tensor([1.0, 1.0, 0.4]), "monotone"),
+        (torch.tensor([1.0, 1.0, 0.4]), "got 1 twice in a row"),
         (torch.tensor([1.0, float("nan"), 0.4]), "monotone"),
         (torch.tensor([0.1, 0.5]), "decreasing"),
         (torch.tensor([1.2, 0.5]), r"within \[0, 1\]"),

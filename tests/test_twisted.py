@@ -305,7 +305,7 @@ class TestTheWalk:
     def test_in_sample(self):
         """Equal weights, in chunks; and in the user's units."""
         guess = PiGDM(two_numbers(), measured(), 1.0)
-        x = sample(guess, TwistedSMC(), (3000, 2), quadratic(60, t_eps=0.0), 0, chunk=4096)
+        x = sample(guess, TwistedSMC(), (3000, 2), quadratic(60, t_eps=0.0), seed=0, chunk=4096)
         mean, cov = posterior(two_numbers(), measured()).marginal()
         # independent samples would err by sqrt(tr C/n); these come of as many, drawn anew
         assert float((x.mean(0) - mean).norm()) < 8 * float(cov.trace() / 3000) ** 0.5

@@ -161,7 +161,7 @@ class Evaluate:
         truth = self._truth(run, device)
         shape = (truth.size, *truth.points.shape[1:])
         plan = recommended(run.denoiser.sde, self.steps)
-        x = sample(run.denoiser, plan.sampler, shape, plan.ts, self.seed, device=device)
+        x = sample(run.denoiser, plan.sampler, shape, plan.ts, seed=self.seed, device=device)
         x = x.to(truth.points)
         results = {name: _with_floor(metric, x, truth) for name, metric in METRICS.items()}
         results |= _by_law(x, truth)

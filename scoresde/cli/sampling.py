@@ -119,7 +119,7 @@ class Sample:
             sampler, grid = recommended(sde, self.steps)
         else:
             sampler, grid = SAMPLERS[self.sampler], log_snr(sde, self.steps)
-        x = sample(denoiser, sampler, shape, grid, self.seed)
+        x = sample(denoiser, sampler, shape, grid, seed=self.seed)
         data = run.config.data
         save_points(path, x, data.family().times if isinstance(data, TrajectoryData) else None)
         what = "" if self.guide is None else f"of label {self.guide} at scale {scale:g} "

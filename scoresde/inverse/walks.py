@@ -129,8 +129,8 @@ class _Informed(Sampler):
         alpha: float,
         sigma: float,
     ) -> Tensor:
-        x, right = x.clone(), known.operator.right
-        self.predictor.apply(x, [x0_hat], row, draw(row.t, row.s, x) if row.c else None)
+        right = known.operator.right
+        x = self.predictor.apply(x, [x0_hat], row, draw(row.t, row.s, x) if row.c else None)
         z = right(draw(row.t, row.s, x))
         return known.put(x, self.known(known, right(x), right(x0_hat), z, alpha, sigma))
 

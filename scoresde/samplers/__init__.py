@@ -5,6 +5,7 @@ from .adaptive import Counted, PFAdaptive
 from .adaptive_sde import SDEAdaptive, Solution
 from .base import Callback, Sampler, TableSampler
 from .bridge import BrownianPath, TorchSDE
+from .checkpointed import Checkpointed
 from .compiled import Captured, Compiled
 from .corrector import Langevin, PredictorCorrector
 from .ersde import ERSDE, er_phi
@@ -30,6 +31,7 @@ __all__ = [
     "BrownianPath",
     "Callback",
     "Captured",
+    "Checkpointed",
     "Compiled",
     "Counted",
     "DPMSolver",

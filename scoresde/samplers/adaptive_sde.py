@@ -7,7 +7,7 @@ References:
 """
 
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import count
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from ..denoiser import Denoiser
 from ..noise import GeneratorNoise, Noise
 from ..sde import like
 from .adaptive import check_end, check_tolerances, show
-from .base import Callback, Sampler, check_grid, quiet
+from .base import Callback, Sampler, quiet
 
 __all__ = ["SDEAdaptive", "Solution", "reverse_drift"]
 
@@ -42,16 +42,18 @@ class SDEAdaptive(Sampler):
     taken, often enough to be seen in the variance (it doubles for KarrasSDE in one dimension).
     Should a sample hold 12 rejected pieces at a time, its next step is taken whatever its error.
 
-    A sample depends on its own noise alone, not on its neighbours. Two evaluations a step for the
-    whole batch until the last sample has arrived; those that have, wait. The host asks the device
-    whether all have arrived once every 8 steps and nothing else. A ``BrownianPath`` cannot drive
-    it, for its steps differ from sample to sample: it draws independent noise from one.
+    A sample depends on its own noise alone, not on its neighbours: its k-th try draws the k-th
+    number of its stream, and none waits for others at the times of the grid. Two evaluations a
+    step for the whole batch until the last sample has arrived; those that have, wait. The host
+    asks the device whether all have arrived once every 8 steps and nothing else. A
+    ``BrownianPath`` cannot drive it, for its steps differ from sample to sample: it draws
+    independent noise from one.
 
     Args:
         rtol: relative tolerance of a step.
         atol: absolute one, in the units of the data.
         first: first step, in t.
-        max_steps: of one sample in one interval of the grid; more are an error.
+        max_steps: of one sample, for each interval of the grid; more are an error.
 
     References:
         Jolicoeur-Martineau et al. 2021, algorithm 1 (rtol 0.02 to 0.1 and atol 1/256 for images).
@@ -84,7 +86,7 @@ class SDEAdaptive(Sampler):
         noise: Noise | None = None,
     ) -> "Solution":
         """The samples with the evaluations that each of them took; arguments as in a call."""
-        ts = check_grid(ts, denoiser.sde)
+        x, ts = self.enter(denoiser, x, ts)
         with quiet(denoiser):
             x, steps = self._solve(denoiser, x, ts, noise or GeneratorNoise(generator), None)
         return Solution(x.clone(), 2 * steps)
@@ -92,40 +94,35 @@ class SDEAdaptive(Sampler):
     def walk(
         self, denoiser: Denoiser, x: Tensor, ts: Tensor, noise: Noise, callback: Callback | None
     ) -> Tensor:
-        """Cross the intervals of the grid one after the other."""
+        """Every sample from one time of the grid to the next, at its own pace."""
         return self._solve(denoiser, x, ts, noise, callback)[0]
 
     def _solve(
         self, denoiser: Denoiser, x: Tensor, ts: Tensor, noise: Noise, callback: Callback | None
     ) -> tuple[Tensor, Tensor]:
-        check_end(denoiser, ts)
-        h, steps = x.new_full((len(x),), self.first), torch.zeros(len(x), dtype=torch.long)
-        steps, states = steps.to(x.device), [x]
-        for t, s in pairwise(ts.tolist()):
-            x, h, taken = self._cross(denoiser, x, t, s, h, noise)
-            steps += taken
-            states.append(x)
-        if callback is not None:
-            show(denoiser, ts.tolist(), states, callback)
-        return x, steps
+        """The samples and their numbers of steps (B,).
 
-    def _cross(
-        self, denoiser: Denoiser, x: Tensor, t: float, s: float, h: Tensor, noise: Noise
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """All samples from t to s: their states, next steps (B,) and numbers of steps (B,)."""
-        path, at, before = _Path(x), torch.full_like(h, t), x
-        steps, slack = torch.zeros_like(h, dtype=torch.long), 1e3 * torch.finfo(h.dtype).eps
+        None waits for another at a time of the grid: its k-th try is the k-th of the loop, so
+        that which numbers it draws depends on itself alone.
+        """
+        check_end(denoiser, ts)
+        n, grid, times = len(ts) - 1, ts.tolist(), ts.to(x)
+        path, before, at = _Path(x), x, times[0].repeat(len(x))
+        h, shown = torch.full_like(at, self.first), _Shown(x, n) if callback else None
+        reached, slack = torch.zeros_like(path.sample), 1e3 * torch.finfo(h.dtype).eps
+        steps = reached
         for k in count():
-            moving = at > s
+            moving = reached < n
             if k % CHECK == 0 and not bool(moving.any()):
-                return x, h, steps
-            if k == self.max_steps:
+                break
+            if k == self.max_steps * n:
                 raise RuntimeError(
                     f"expected all samples to arrive within {k} steps, but {int(moving.sum())} "
                     "did not: is the denoiser finite? Else raise rtol and atol, or max_steps"
                 )
+            s = times[(reached + 1).clamp(max=n)]
             step = torch.minimum(torch.minimum(h, at - s), path.known())
-            w = path.reveal(step, noise(k, t, t, x.shape, x.device, x.dtype))
+            w = path.reveal(step, noise(k, grid[0], grid[0], x.shape, x.device, x.dtype))
             later = torch.where(at - s > step * (1 + slack), at - step, s)
             new, euler, gap = _improved_euler(denoiser, x, at, later, w)
             error = self._error(gap, euler, before)
@@ -135,8 +132,13 @@ class SDEAdaptive(Sampler):
             x, before = torch.where(keep, new, x), torch.where(keep, euler, before)
             at = torch.where(accept, later, at)
             h = torch.where(moving, _next_step(h, step, error, accept), h)
-            steps += moving
-        raise AssertionError("unreachable")
+            arrived = moving & accept & (at == s)
+            reached, steps = reached + arrived, steps + moving
+            if shown is not None:
+                shown.keep(x, reached, arrived)
+        if callback is not None and shown is not None:
+            show(denoiser, grid, shown.states(), callback)
+        return x, steps
 
     def _error(self, gap: Tensor, euler: Tensor, before: Tensor) -> Tensor:
         """E of every sample; infinite where it is not a number."""
@@ -155,6 +157,23 @@ class Solution(NamedTuple):
 
     x: Tensor
     evaluations: Tensor
+
+
+class _Shown:
+    """The states of a batch at the times of a grid, each kept when its sample arrives there."""
+
+    def __init__(self, x: Tensor, n: int) -> None:
+        self.sample, self.n = torch.arange(len(x), device=x.device), n
+        self.kept = x.new_zeros(n + 2, *x.shape)  # the last for those that are on their way
+        self.kept[0] = x
+
+    def keep(self, x: Tensor, reached: Tensor, arrived: Tensor) -> None:
+        """Keep x (B, *) where a sample has arrived at its time number ``reached``."""
+        self.kept[torch.where(arrived, reached, self.n + 1), self.sample] = x
+
+    def states(self) -> list[Tensor]:
+        """The state at every time of the grid."""
+        return list(self.kept[:-1].unbind())
 
 
 class _Path:

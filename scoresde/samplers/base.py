@@ -7,23 +7,28 @@ several, with a corrector or none, is a table of numbers: one row for each call 
     x  <- a x + sum_j b_j h_{k-j} + c z,            z ~ N(0, I),
 
 with (a, b, c, u, w) functions of the grid alone. They are computed once, in float64, for the whole
-grid, before the first step; the loop itself evaluates no schedule, allocates nothing but what the
-network does, and never waits for the device.
+grid, before the first step; the loop itself evaluates no schedule, allocates nothing but the next
+state and what the network does, and never waits for the device.
 """
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import autodiff
 from ..denoiser import Along, Denoiser
 from ..noise import GeneratorNoise, Noise
 from ..sde import SDE
+from .checks import among, check_grid, check_state, home, not_negative, with_gradients
 from .table import Row, Table, check_table
 
 __all__ = [
@@ -33,8 +38,11 @@ __all__ = [
     "Walk",
     "among",
     "check_grid",
+    "check_parts",
+    "home",
     "not_negative",
     "quiet",
+    "recording",
     "tabulate",
 ]
 
@@ -42,6 +50,8 @@ Callback = Callable[[int, float, Tensor, Tensor], None]
 """``callback(k, t, x, x0_hat)``: called before step k with the state at t and the denoiser's
 answer, and once more after the last step with the state at the end of the grid and the last
 answer. Neither is written to afterwards, so they may be kept; for gradients, take their clones."""
+
+Array = NDArray[np.floating[Any]]
 
 Walk = Callable[[Tensor, Noise, Callback | None], Tensor]
 """A loop that is ready to run: (x, noise, callback) -> x at the end of the grid."""
@@ -76,39 +86,58 @@ class Sampler(ABC):
     def __call__(
         self,
         denoiser: Denoiser,
-        x: Tensor,
+        x: Tensor | Array,
         ts: Tensor,
         generator: torch.Generator | None = None,
         noise: Noise | None = None,
         callback: Callback | None = None,
+        *,
+        differentiable: bool = False,
     ) -> Tensor:
         """Walk exactly the grid, from x at ts[0] to the returned state at ts[-1].
 
         Args:
             denoiser: the model.
-            x: the state at ts[0], (B, *), in the model's units; it is not written to.
+            x: the state at ts[0], (B, *), in the model's units, a tensor or an array; it is not
+                written to, and taken to the dtype of the denoiser's parameters if it has any.
             ts: times (n + 1,), decreasing (or increasing, for samplers without noise).
             generator: for the fresh noise, on the device of x; the global one if not given.
             noise: a noise source, in place of the generator.
             callback: see ``Callback``.
+            differentiable: whether the result carries gradients with respect to x, the parameters
+                of the denoiser and its conditions. By default it carries none. Every step's
+                activations are then kept; ``Checkpointed(denoiser)`` keeps the states alone.
 
         Returns:
-            The state at ts[-1], (B, *), of the dtype and on the device of x.
+            The state at ts[-1], (B, *), of the dtype and on the device that x was taken to.
         """
-        if not x.is_floating_point() or x.ndim < 1:
-            raise TypeError(
-                f"expected floating-point x (B, *), got {x.dtype} {tuple(x.shape)}: draw it from "
-                "sde.prior(ts[0]).sample(shape)"
-            )
-        ts = check_grid(ts, denoiser.sde, increasing=not self.noise)
-        with quiet(denoiser):
+        x, ts = self.enter(denoiser, x, ts, differentiable)
+        with recording(denoiser, differentiable):
             x = self.walk(denoiser, x, ts, noise or GeneratorNoise(generator), callback)
-        return x.clone()  # a tensor that may take part in gradients again
+        # The clone of what was computed in inference mode may take part in gradients again.
+        return with_gradients(x) if differentiable else x.clone()
+
+    def enter(
+        self, denoiser: Denoiser, x: Tensor | Array, ts: Tensor, differentiable: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """State and grid as the loop takes them, or one clear error."""
+        check_parts(denoiser, self, differentiable)
+        device, dtype = home(denoiser)
+        if not isinstance(x, Tensor):
+            x = torch.as_tensor(x, device=device)
+        check_state(x, differentiable)
+        ts = check_grid(ts, denoiser.sde, increasing=not self.noise)
+        return x.to(dtype or x.dtype), ts
 
     @property
     def linear(self) -> bool:
         """Whether a step is affine in x and z when the denoiser is affine in x."""
         return True
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients pass: not where steps follow the samples, or particles are drawn."""
+        return False
 
     @abstractmethod
     def walk(
@@ -124,6 +153,11 @@ class TableSampler(Sampler):
     def stages(self) -> int:
         """Rows of one step; the callback sees the first, whose state is that of the grid."""
         return 1
+
+    @property
+    def differentiable(self) -> bool:
+        """True: the numbers of the table depend on the grid alone."""
+        return True
 
     def tabular(self, denoiser: Denoiser, ts: Tensor) -> bool:
         """Whether the walk along this grid is the table's."""
@@ -162,31 +196,29 @@ class TableSampler(Sampler):
             if step is not None and callback is None:
                 return _march(step, rows, x, noise)
             ask = remember or denoiser.along(table.t, x, table.u, table.w)
-            x, past = x.clone(), deque[Tensor](maxlen=table.b.shape[1])
+            past = deque[Tensor](maxlen=table.b.shape[1])
             for k, row in enumerate(rows):
-                h = ask(k, x)
-                if h.data_ptr() == x.data_ptr():  # of a network that returns its input
-                    h = h.clone()
+                past.appendleft(ask(k, x))
                 if callback is not None and k % self.stages == 0:
-                    x0_hat = row.x0_hat(x, h)
+                    x0_hat = row.x0_hat(x, past[0])
                     callback(k // self.stages, row.t, x.clone(), x0_hat)
-                past.appendleft(h)
                 z = noise(k, row.t, row.s, x.shape, x.device, x.dtype) if row.c else None
-                self.apply(x, past, row, z)
+                x = self.apply(x, past, row, z)
             if callback is not None:
                 callback(k // self.stages + 1, row.s, x.clone(), x0_hat)
             return x
 
         return walk
 
-    def apply(self, x: Tensor, past: Sequence[Tensor], row: Row, z: Tensor | None) -> None:
-        """x <- a x + sum_j b_j past_j + c z, in place."""
-        x.mul_(row.a)
+    def apply(self, x: Tensor, past: Sequence[Tensor], row: Row, z: Tensor | None) -> Tensor:
+        """a x + sum_j b_j past_j + c z, in new memory: x may be needed for a gradient."""
+        x = x.mul(row.a)
         for b, h in zip(row.b, past, strict=False):
             if b:
                 x.add_(h, alpha=b)
         if z is not None:
             x.add_(z, alpha=row.c)
+        return x
 
 
 @contextmanager
@@ -208,6 +240,11 @@ def quiet(denoiser: Denoiser) -> Iterator[None]:
         raise
 
 
+def recording(denoiser: Denoiser, differentiable: bool) -> AbstractContextManager[None]:
+    """``quiet``, or nothing where gradients are wanted."""
+    return nullcontext() if differentiable else quiet(denoiser)
+
+
 def _march(step: Along, rows: list[Row], x: Tensor, noise: Noise) -> Tensor:
     """The loop of a sampler without memory: the denoiser is asked for the next state itself."""
     for k, row in enumerate(rows):
@@ -219,62 +256,63 @@ def _march(step: Along, rows: list[Row], x: Tensor, noise: Noise) -> Tensor:
 
 def tabulate(sampler: "TableSampler", sde: SDE, ts: Tensor) -> tuple[Table, list[Row]]:
     """The checked table and its rows; those of frozen dataclasses are computed only once."""
-    name = type(sampler).__name__
-    if _is_frozen(sampler) and _is_frozen(sde):
-        return _tabulate(sampler, sde, tuple(ts.tolist()), name)
-    table = check_table(sampler.table(sde, ts), name)
-    return table, table.rows()
+    asked = _Asked((_identity(sampler), _identity(sde), tuple(ts.tolist())), sampler, sde)
+    try:
+        hash(asked)
+    except TypeError:  # something in it can change
+        return _tabulate.__wrapped__(asked)
+    return _tabulate(asked)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Whose table is asked for, told apart by all that it depends on."""
+
+    identity: tuple[object, object, tuple[float, ...]]
+    sampler: "TableSampler" = field(compare=False)
+    sde: SDE = field(compare=False)
 
 
 @lru_cache(maxsize=64)
-def _tabulate(
-    sampler: "TableSampler", sde: SDE, times: tuple[float, ...], name: str
-) -> tuple[Table, list[Row]]:
-    table = check_table(sampler.table(sde, torch.tensor(times, dtype=torch.float64)), name)
+def _tabulate(asked: _Asked) -> tuple[Table, list[Row]]:
+    ts = torch.tensor(asked.identity[2], dtype=torch.float64)
+    table = check_table(asked.sampler.table(asked.sde, ts), type(asked.sampler).__name__)
     return table, table.rows()
 
 
-def _is_frozen(part: object) -> bool:
-    """Whether equal parameters mean equal tables: a frozen dataclass that can be hashed."""
-    parameters = getattr(type(part), "__dataclass_params__", None)
-    return bool(parameters and parameters.frozen) and isinstance(part, Hashable)
+def _identity(part: object) -> object:
+    """The class and all attributes of a frozen dataclass, of those within it too.
 
-
-def check_grid(ts: Tensor, sde: SDE, increasing: bool = False) -> Tensor:
-    """The grid as float64 on the CPU, or one clear error.
-
-    Args:
-        ts: times (n + 1,), strictly decreasing.
-        sde: the process, whose t_max may not be passed.
-        increasing: whether a strictly increasing grid will do as well.
+    Its own == sees the declared fields alone: not what a subclass keeps besides them. What is no
+    frozen dataclass but belongs to us may change, and cannot be hashed.
     """
-    ts = torch.as_tensor(ts).detach().to("cpu", torch.float64)
-    if ts.ndim != 1 or len(ts) < 2:
-        raise ValueError(f"expected a grid of times (n + 1,), n >= 1, got {tuple(ts.shape)}")
-    step = ts.diff()
-    if not (bool((step < 0).all()) or (increasing and bool((step > 0).all()))):
-        if bool((step > 0).all()):
-            raise ValueError(
-                "expected a decreasing grid, got an increasing one: a sampler with noise cannot "
-                "walk from data to noise; use DDIM(eta=0) or PFHeun()"
+    parameters = getattr(type(part), "__dataclass_params__", None)
+    if isinstance(part, Sampler | SDE) or parameters:
+        if not (parameters and parameters.frozen):
+            return [part]
+        return type(part), tuple((name, _identity(v)) for name, v in vars(part).items())
+    return part
+
+
+def check_parts(denoiser: Denoiser, sampler: Sampler, differentiable: bool = False) -> None:
+    """Refuse what is no denoiser or no sampler, and gradients where there are none."""
+    for part in (denoiser, sampler):
+        if isinstance(part, type):
+            raise TypeError(
+                f"expected an instance, got the class {part.__name__}: write {part.__name__}(...)"
             )
-        raise ValueError("expected a strictly monotone grid, got one that is not: sort it")
-    low, high = float(ts.min()), float(ts.max())
-    if low < 0 or high > sde.t_max * (1 + 1e-12):
-        raise ValueError(
-            f"expected times within [0, {sde.t_max:.6g}], got {low:.6g}..{high:.6g}: "
-            f"build the grid with t_max={sde.t_max:.6g} (grids that take the sde do so)"
+    if isinstance(denoiser, Sampler) and isinstance(sampler, Denoiser):
+        raise TypeError("expected the denoiser first and then the sampler: exchange them")
+    for part, kind, such in (
+        (denoiser, Denoiser, "EpsDenoiser(net, sde) or a GaussianMixture"),
+        (sampler, Sampler, "DDIM()"),
+    ):
+        if not isinstance(part, kind):
+            raise TypeError(
+                f"expected a {kind.__name__.lower()}, such as {such}, got {type(part).__name__}"
+            )
+    if differentiable and not sampler.differentiable:
+        raise TypeError(
+            f"no gradients pass through {sampler}: its steps follow the samples, or are not "
+            "run by torch's autograd; take a plain sampler on a fixed grid, such as DDIM()"
         )
-    return ts
-
-
-def among(name: str, value: object, choices: tuple[object, ...]) -> None:
-    """Refuse a value that does not exist."""
-    if value not in choices:
-        raise ValueError(f"expected {name} among {choices}, got {value!r}")
-
-
-def not_negative(name: str, value: float) -> None:
-    """Refuse a negative amount of noise."""
-    if not value >= 0:
-        raise ValueError(f"expected {name} >= 0, got {value}: 0 is the probability-flow ODE")

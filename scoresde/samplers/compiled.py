@@ -60,6 +60,11 @@ class _Faster(TableSampler):
         return self.sampler.linear
 
     @property
+    def differentiable(self) -> bool:
+        """False: a compiled or captured step is for inference."""
+        return False
+
+    @property
     def stages(self) -> int:
         """Those of the sampler."""
         return self.sampler.stages

@@ -114,12 +114,11 @@ class PredictorCorrector(TableSampler):
         above = columns[0] > 0  # there is no noise to correct at t = 0
         return Table(*(column[above] for column in columns))
 
-    def apply(self, x: Tensor, past: Sequence[Tensor], row: Row, z: Tensor | None) -> None:
+    def apply(self, x: Tensor, past: Sequence[Tensor], row: Row, z: Tensor | None) -> Tensor:
         """The row, but for a corrector by the rule "song"."""
         if row.t == row.s and z is not None and not self.linear:
-            x.copy_(self.corrector.song(x, past[0], row, z))
-        else:
-            super().apply(x, past, row, z)
+            return self.corrector.song(x, past[0], row, z)
+        return super().apply(x, past, row, z)
 
 
 def _mean_norm(v: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from torch import Tensor
 from ..denoiser import Denoiser, onto
 from ..noise import GeneratorNoise, Noise
 from ..sde import SDE
-from .base import Callback, Sampler, check_grid, quiet, tabulate
+from .base import Callback, Sampler, quiet, tabulate
 from .onestep import DDIM, Ancestral, EulerMaruyama, ReverseDiffusion
 
 __all__ = ["FeynmanKac", "Particles", "Weighted", "uniforms"]
@@ -128,7 +128,7 @@ class Weighted(Sampler):
         Raises:
             TypeError: if the denoiser does not say what its particles weigh.
         """
-        ts = check_grid(ts, denoiser.sde)
+        x, ts = self.enter(denoiser, x, ts)
         with quiet(denoiser):
             out = self.run(denoiser, x, ts, noise or GeneratorNoise(generator), callback)
         return Particles(*(part.clone() for part in out))

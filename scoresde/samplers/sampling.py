@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser, anchor
+from ..denoiser import Affine, Denoiser
 from ..noise import BlockNoise, block_size
-from .base import Callback, Sampler, check_grid, quiet
+from .base import Callback, Sampler, check_grid, check_parts, home, recording
 from .compiled import faster
 
 __all__ = ["Ending", "Recorder", "finish", "sample"]
@@ -23,6 +23,7 @@ def sample(
     sampler: Sampler,
     shape: Sequence[int],
     ts: Tensor,
+    *,
     seed: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -31,6 +32,7 @@ def sample(
     last: Ending = "denoise",
     compile: bool = False,
     graph: bool = False,
+    differentiable: bool = False,
 ) -> Tensor:
     """Draw x_T from ``sde.prior(ts[0])``, walk the grid in chunks, end, return the user's units.
 
@@ -44,7 +46,8 @@ def sample(
         ts: the grid (n + 1,), decreasing.
         seed: an integer; drawn from torch's global generator if not given.
         device: where to sample; the denoiser's own device if not given.
-        dtype: of the samples; torch's default if not given.
+        dtype: of the samples, float32 or float64; that of the denoiser's parameters if not given,
+            and torch's default if it has none. (The loop is run in that of the parameters.)
         callback: see ``Callback``; called for every chunk.
         chunk: samples at a time, rounded up to whole noise blocks; one block on a CPU (it fits
             the cache) and 16 on a GPU if not given.
@@ -53,32 +56,55 @@ def sample(
             last two cost one evaluation.
         compile: whether to run compiled steps (``Compiled``); worth it for long runs.
         graph: whether to run the loop as a CUDA graph (``Captured``); worth it on a GPU.
+        differentiable: whether the samples carry gradients with respect to the parameters of the
+            denoiser and its conditions. By default they carry none. Every step's activations are
+            then kept; ``Checkpointed(denoiser)`` keeps the states alone.
 
     Returns:
         Samples (n, *event).
     """
-    shape = tuple(shape)
-    if len(shape) < 1 or any(not isinstance(n, int) or n < 1 for n in shape):
-        raise ValueError(f"expected a shape (n, *event) of positive integers, got {shape}")
+    check_parts(denoiser, sampler)
     if last not in ("stop", "denoise", "half"):
         raise ValueError(f'expected last "stop", "denoise" or "half", got {last!r}')
     ts, sampler = check_grid(ts, denoiser.sde), faster(sampler, compile, graph)
-    device = torch.device(device) if device is not None else anchor(denoiser).device
-    dtype = dtype or torch.get_default_dtype()
+    at, own = home(denoiser)
+    device = at if device is None else torch.device(device)
+    state = own or dtype or torch.get_default_dtype()
     seed = int(torch.randint(2**62, ())) if seed is None else seed
-    n, *event = shape
+    n, *event = _shape(shape, denoiser.affine)
     std, size = denoiser.sde.prior(ts[0]).std, _chunk(chunk, event, device)
     out = []
-    with quiet(denoiser):
+    with recording(denoiser, differentiable):
         for first in range(0, n, size):
             count = min(size, n - first)
             noise = BlockNoise(seed, count, event, device, first)
             part = denoiser.part(slice(first, first + count))
-            x = sampler(part, noise.draw(device, dtype) * std, ts, noise=noise, callback=callback)
+            x = sampler(
+                part,
+                noise.draw(device, state) * std,
+                ts,
+                noise=noise,
+                callback=callback,
+                differentiable=differentiable,
+            )
             out.append(finish(part, x, ts, last))
-    with torch.no_grad():
+    with torch.set_grad_enabled(differentiable):
         x = torch.cat(out)  # outside inference mode: it may take part in gradients again
-        return x if denoiser.affine is None else denoiser.affine.inverse(x)
+        return _users_units(x, denoiser.affine).to(dtype or state)
+
+
+def _users_units(x: Tensor, affine: Affine | None) -> Tensor:
+    return x if affine is None else affine.inverse(x.to(affine.mean.dtype))
+
+
+def _shape(shape: Sequence[int], affine: Affine | None) -> tuple[int, ...]:
+    """(n, *event), of the event that the denoiser's units are for, or one clear error."""
+    sizes = tuple(shape) if isinstance(shape, Sequence) else ()
+    if not sizes or any(not isinstance(n, int) or n < 1 for n in sizes):
+        raise ValueError(f"expected a shape (n, *event) of positive integers, got {shape}")
+    if affine is not None:
+        affine.check(sizes[1:])
+    return sizes
 
 
 def finish(denoiser: Denoiser, x: Tensor, ts: Tensor, last: Ending) -> Tensor:

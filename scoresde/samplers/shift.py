@@ -88,8 +88,9 @@ class _Shifted(TableSampler):
         """That of the sampler."""
         return self.sampler.table(sde, ts)
 
-    def apply(self, x: Tensor, past: Sequence[Tensor], row: Row, z: Tensor | None) -> None:
+    def apply(self, x: Tensor, past: Sequence[Tensor], row: Row, z: Tensor | None) -> Tensor:
         """The row without noise, the shift, the noise."""
-        self.sampler.apply(x, past, row, None)
-        if z is not None:
-            x.add_(self.pull(x, x.new_full((), row.s)), alpha=row.c**2).add_(z, alpha=row.c)
+        x = self.sampler.apply(x, past, row, None)
+        if z is None:
+            return x
+        return x.add(self.pull(x, x.new_full((), row.s)), alpha=row.c**2).add_(z, alpha=row.c)

@@ -52,7 +52,7 @@ def paths(
             sampler,
             (n, 2),
             ts,
-            seed,
+            seed=seed,
             device=device,
             callback=recorder,
             chunk=n,

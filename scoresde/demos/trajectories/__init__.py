@@ -170,8 +170,8 @@ class TrajectoriesDemo:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Paths, and three of them at several times of the diffusion."""
         ts, recorder = log_snr(model.sde, EVALUATIONS), Recorder()
-        paths = sample(model, SAMPLER, shape, ts, self.seed)
-        sample(model, SAMPLER, (3, *shape[1:]), ts, self.seed, callback=recorder, last="stop")
+        paths = sample(model, SAMPLER, shape, ts, seed=self.seed)
+        sample(model, SAMPLER, (3, *shape[1:]), ts, seed=self.seed, callback=recorder, last="stop")
         ks = [round(share * EVALUATIONS) for share in (0, 0.3, 0.45, 0.6, 0.75, 1)]
         states = {f"$t$ = {float(recorder.times[k]):.2g}": recorder.x[k] for k in ks}
         assert model.affine is not None
@@ -192,7 +192,7 @@ class TrajectoriesDemo:
         measurement = Measurement(Mask(known), y.reshape(1, -1), std).to(device)
         method = MomentMatching(model, measurement, iterations=min(y.numel(), 3))
         ts = log_snr(model.sde, EVALUATIONS)
-        paths = sample(method, TwistedSMC(SAMPLER), (n, *path.shape), ts, self.seed, chunk=n)
+        paths = sample(method, TwistedSMC(SAMPLER), (n, *path.shape), ts, seed=self.seed, chunk=n)
         paths = paths.cpu().double()
         exact = None
         if isinstance(family, GaussianFamily):
