@@ -71,6 +71,11 @@ class _Informed(Sampler):
     predictor: TableSampler
 
     @property
+    def differentiable(self) -> bool:
+        """True: what is put in is linear in the state."""
+        return True
+
+    @property
     def repeats(self) -> int:
         """How often each stretch is walked; in between, the forward process goes back."""
         return 1

@@ -32,7 +32,8 @@ class Langevin:
                   stationary bias r^2 sigma^2/(v - r^2 sigma^2) for data of variance v at time t,
                   which vanishes as t -> 0. Stable for r < 1.
         "song":   delta = 2 (r <|z|>/<|score|>)^2 with means over the batch, as in the paper's
-                  code: couples the samples, and keeps a bias r^2/(1 - r^2) at any number of steps.
+                  code: couples the samples. In many dimensions it is 2 r^2 v^2/V for samples of
+                  variance V, which rest at V = v (1 + r^2): a bias r^2 at any number of steps.
 
     Args:
         r: step size ("signal-to-noise ratio" in the paper), in (0, 1).
