@@ -21,6 +21,7 @@ HOMES = {
     "plot_one_noise_two_views": "reversal",
     "plot_path_from_three_observations": "inverse",
     "plot_plan_a_to_b": "inverse",
+    "plot_posterior_in_the_noise": "inverse",
     "plot_samplers_compared": "solvers",
     "plot_sde_and_ode_paths": "flow",
     "plot_speciation": "physics",
