@@ -279,7 +279,7 @@ def test_rejections_leave_the_law_of_the_path_alone():
         step = torch.minimum(torch.minimum(h, left), path.known())
         w = path.reveal(step, torch.randn(n, 1, generator=generator))
         accept = (w[:, 0].abs() < 0.7 * step.sqrt()) | path.full() | (step < 1e-3)
-        path.settle(accept)
+        path.settle(accept, torch.zeros_like(accept))
         rejected += int((~accept).sum())
         w_sum = torch.where(accept[:, None], w_sum + w, w_sum)
         left = torch.where(accept, torch.where(step < left, left - step, 0.0), left)
@@ -297,7 +297,7 @@ def test_a_path_that_is_full_says_so():
     for k in range(KNOWN + 1):
         assert not bool(path.full().any())
         path.reveal(h * 0.5**k, torch.ones(2, 1))
-        path.settle(torch.tensor([False, True]))
+        path.settle(torch.tensor([False, True]), torch.tensor([False, False]))
     assert path.full().tolist() == [True, False]
     assert path.known().tolist() == [0.5**KNOWN, math.inf]
 

@@ -276,7 +276,8 @@ def test_the_buffer_of_a_step_is_reused():
     kept = start.clone()
     with torch.inference_mode():
         first = noise(0, 1.0, 0.5, (10, 2), CPU, torch.float32)
-    again = noise(1, 0.5, 0.2, (10, 2), CPU, torch.float32)  # and outside of inference mode
+    with torch.no_grad():  # and outside of inference mode
+        again = noise(1, 0.5, 0.2, (10, 2), CPU, torch.float32)
     assert first.data_ptr() == again.data_ptr()
     assert torch.equal(start, kept)  # x_T is a tensor of its own
     wide = noise(2, 0.2, 0.1, (10, 2), CPU, torch.float64)

@@ -127,12 +127,12 @@ class SDEAdaptive(Sampler):
             new, euler, gap = _improved_euler(denoiser, x, at, later, w)
             error = self._error(gap, euler, before)
             accept = (error <= 1) | path.full()
-            path.settle(accept)
+            arrived = moving & accept & (later == s)
+            path.settle(accept, arrived)
             keep = like(accept, x).bool()
             x, before = torch.where(keep, new, x), torch.where(keep, euler, before)
             at = torch.where(accept, later, at)
             h = torch.where(moving, _next_step(h, step, error, accept), h)
-            arrived = moving & accept & (at == s)
             reached, steps = reached + arrived, steps + moving
             if shown is not None:
                 shown.keep(x, reached, arrived)
@@ -213,9 +213,9 @@ class _Path:
         self.length[at], self.increment[at] = h, w
         return w
 
-    def settle(self, accept: Tensor) -> None:
-        """Forget the pieces that were walked; the others stay."""
-        self.depth = self.depth - accept.long()
+    def settle(self, accept: Tensor, arrived: Tensor) -> None:
+        """Forget the pieces that were walked; at the end of an interval, what rounding left."""
+        self.depth = torch.where(arrived, 0, self.depth - accept.long())
 
 
 def reverse_drift(denoiser: Denoiser, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
