@@ -17,6 +17,7 @@ from scoresde import (
     PredictorCorrector,
     SDEAdaptive,
     X0Denoiser,
+    fit_variance,
     log_snr,
     sample,
 )
@@ -115,6 +116,11 @@ class TestN09Dtypes:
         assert isinstance(
             SDEAdaptive().solve(model, wide.numpy(), TS, noise=noise).x, torch.Tensor
         )
+
+    def test_kin_so_do_the_data_of_a_variance(self):
+        model, x0 = net(), torch.randn(50, 2)
+        draw = lambda x0: fit_variance(model, TS, x0, torch.Generator().manual_seed(0)).values
+        assert draw(x0) == draw(x0.numpy()) == draw(x0.float())
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_sixteen_bits_are_for_the_body(self, dtype):

@@ -17,18 +17,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import autodiff
 from ..denoiser import Along, Denoiser
 from ..noise import GeneratorNoise, Noise
 from ..sde import SDE
-from .checks import among, check_grid, check_state, home, not_negative, with_gradients
+from .checks import (
+    Array,
+    among,
+    check_grid,
+    check_state,
+    not_negative,
+    taken,
+    with_gradients,
+)
 from .table import Row, Table, check_table
 
 __all__ = [
@@ -39,7 +44,6 @@ __all__ = [
     "among",
     "check_grid",
     "check_parts",
-    "home",
     "not_negative",
     "quiet",
     "recording",
@@ -50,8 +54,6 @@ Callback = Callable[[int, float, Tensor, Tensor], None]
 """``callback(k, t, x, x0_hat)``: called before step k with the state at t and the denoiser's
 answer, and once more after the last step with the state at the end of the grid and the last
 answer. Neither is written to afterwards, so they may be kept; for gradients, take their clones."""
-
-Array = NDArray[np.floating[Any]]
 
 Walk = Callable[[Tensor, Noise, Callback | None], Tensor]
 """A loop that is ready to run: (x, noise, callback) -> x at the end of the grid."""
@@ -122,12 +124,9 @@ class Sampler(ABC):
     ) -> tuple[Tensor, Tensor]:
         """State and grid as the loop takes them, or one clear error."""
         check_parts(denoiser, self, differentiable)
-        device, dtype = home(denoiser)
-        if not isinstance(x, Tensor):
-            x = torch.as_tensor(x, device=device)
+        x = taken(x, denoiser)
         check_state(x, differentiable)
-        ts = check_grid(ts, denoiser.sde, increasing=not self.noise)
-        return x.to(dtype or x.dtype), ts
+        return x, check_grid(ts, denoiser.sde, increasing=not self.noise)
 
     @property
     def linear(self) -> bool:

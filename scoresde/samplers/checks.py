@@ -1,16 +1,20 @@
 """What a sampler refuses at the door: one clear error for each thing that it could not use."""
 
 from itertools import chain
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..sde import SDE
 
-__all__ = ["among", "check_grid", "check_state", "home", "not_negative", "with_gradients"]
+__all__ = ["among", "check_grid", "check_state", "home", "not_negative", "taken", "with_gradients"]
 
 WIDE = (torch.float32, torch.float64)
+Array = NDArray[np.floating[Any]]
 
 
 def home(denoiser: Denoiser) -> tuple[torch.device, torch.dtype | None]:
@@ -21,6 +25,14 @@ def home(denoiser: Denoiser) -> tuple[torch.device, torch.dtype | None]:
     first = next(chain(denoiser.parameters(), denoiser.buffers()), None)
     dtype = next((p.dtype for p in denoiser.parameters() if p.dtype in WIDE), None)
     return torch.device("cpu") if first is None else first.device, dtype
+
+
+def taken(x: Tensor | Array, denoiser: Denoiser) -> Tensor:
+    """A tensor of the dtype of the denoiser's parameters, if it has any; an array goes there."""
+    device, dtype = home(denoiser)
+    if not isinstance(x, Tensor):
+        x = torch.as_tensor(x, device=device)
+    return x if dtype is None or x.dtype not in WIDE else x.to(dtype)
 
 
 def check_state(x: Tensor, differentiable: bool) -> None:

@@ -19,6 +19,7 @@ from ..chain import Variance
 from ..denoiser import Denoiser
 from ..sde import SDE
 from .base import TableSampler
+from .checks import taken
 
 __all__ = ["DDIM", "Ancestral", "EulerMaruyama", "PFEuler", "ReverseDiffusion", "fit_variance"]
 
@@ -205,14 +206,15 @@ def fit_variance(
     Args:
         denoiser: the model whose ``Ancestral("optimal")`` this is for.
         ts: the grid it will walk.
-        x0: data in the model's units, (n, *), unseen in training if possible.
+        x0: data in the model's units, (n, *), a tensor or an array, unseen in training if
+            possible.
         generator: on the device of x0.
 
     References:
         Bao et al. 2022, eq. 8, in terms of x0 instead of eps.
     """
     times = sorted(t for t in ts.tolist() if t > 0)
-    values = []
+    x0, values = taken(x0, denoiser), []
     with torch.no_grad():
         for time in times:
             t = torch.full((), time, dtype=x0.dtype, device=x0.device)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..denoiser import Affine, Denoiser
 from ..noise import BlockNoise, block_size
-from .base import Callback, Sampler, check_grid, check_parts, home, recording
+from .base import Callback, Sampler, check_grid, check_parts, recording
+from .checks import home
 from .compiled import faster
 
 __all__ = ["Ending", "Recorder", "finish", "sample"]
