@@ -1,6 +1,5 @@
 """What a sampler refuses at the door: one clear error for each thing that it could not use."""
 
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, anchor
 from ..sde import SDE
 
 __all__ = ["among", "check_grid", "check_state", "home", "not_negative", "taken", "with_gradients"]
@@ -22,9 +21,8 @@ def home(denoiser: Denoiser) -> tuple[torch.device, torch.dtype | None]:
 
     Parameters in 16 bits say nothing of the state, which stays wider.
     """
-    first = next(chain(denoiser.parameters(), denoiser.buffers()), None)
     dtype = next((p.dtype for p in denoiser.parameters() if p.dtype in WIDE), None)
-    return torch.device("cpu") if first is None else first.device, dtype
+    return anchor(denoiser).device, dtype
 
 
 def taken(x: Tensor | Array, denoiser: Denoiser) -> Tensor:
