@@ -280,7 +280,8 @@ class _Network(Denoiser):
 
     def _own(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         scale, time = self.inputs(t)
-        out: Tensor = self.net(x if scale is None else like(scale, x) * x, time, **cond)
+        x = x if scale is None else like(scale, x) * x
+        out: Tensor = self.net(x, time.to(x.dtype), **cond)
         return out
 
 

@@ -71,6 +71,26 @@ class TestEvery:
         change = (net(x + shift, torch.tensor(0.3)) - net(x - shift, torch.tensor(0.3))).sum() / 2
         torch.testing.assert_close(change, (slope * shift).sum(), rtol=1e-5, atol=1e-11)
 
+    @pytest.mark.parametrize("of", ["x", "t"])
+    def test_n23_forward_derivative_is_the_backward_one(self, name, of):
+        """<w, J d> = <J^T w, d>, in x and in t, with one thread; and of a velocity."""
+        model = EpsDenoiser(stirred(NETS[name]()), VPSDE())
+        x, t = torch.randn(3, 9, 2), torch.tensor(0.3)
+        for field in (model.net, model.velocity):
+            function = (lambda x: field(x, t)) if of == "x" else (lambda t: field(x, t))
+            at = x if of == "x" else t
+            d, w = torch.randn_like(at), torch.randn_like(x)
+            forward = torch.func.jvp(function, (at,), (d,))[1]
+            (back,) = torch.func.vjp(function, at)[1](w)
+            torch.testing.assert_close((w * forward).sum(), (back * d).sum(), rtol=1e-12, atol=0)
+
+    def test_n22_no_samples_and_times_of_a_wrong_shape(self, name):
+        net = NETS[name]()
+        for t in (torch.tensor(0.3), torch.zeros(0)):
+            assert net(torch.zeros(0, 9, 2), t).shape == (0, 9, 2)
+        with pytest.raises(ValueError, match=r"time \(\) or \(B,\), got \(3, 1\)"):
+            net(torch.zeros(3, 9, 2), torch.zeros(3, 1))
+
     def test_label_none_is_the_last_row(self, name):
         net, x, t = stirred(NETS[name](classes=3)), torch.randn(4, 9, 2), torch.rand(4)
         torch.testing.assert_close(net(x, t), net(x, t, y=torch.full((4,), 3)))

@@ -10,7 +10,7 @@ for the errors of the other predictions are multiples of it (SNR = alpha^2/sigma
     |x0_hat - x0|^2 = e d/SNR,    |v_hat - v|^2 = e d (alpha^2 + sigma^2)^2/alpha^2,
     |score_hat - score(x_t | x0)|^2 = e d/sigma^2.
 
-A weight is a plain function (sde, t) -> w of the eps error; its docstring also gives it as a
+A weight is a function (sde, t) -> w of the eps error; its docstring also gives it as a
 weight of the x0 error, which is w SNR. The loss cannot reach zero: its least value at t is
 SNR mmse(t)/d (``irreducible_loss``), so what tells learning is the excess over it.
 

@@ -1,7 +1,8 @@
 """Where the times of a training step come from: small objects, called with the batch size.
 
-All are stratified, one time in every n-th of the law, in random order: the same mean as
-independent draws, with less noise.
+All are stratified, one time in every n-th of the distribution, in random order: the same mean as
+independent draws, with less noise. Times are float32 at least, whatever 16-bit dtype is asked
+for: in bfloat16 the next number after 0.996 is 1, beyond the ``t_max`` of some processes.
 
 References:
     Kingma et al. 2021, "Variational diffusion models" (arXiv:2107.00630), app. I.1.
@@ -25,14 +26,15 @@ class Times(Protocol):
     def __call__(
         self, n: int, generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
     ) -> Tensor:
-        """Draw t, (n,)."""
+        """Draw t, (n,), in that dtype or a wider one."""
 
 
 def _stratified(
     n: int, generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
     """n numbers in [0, n), one between any two integers, in random order."""
-    share = torch.rand(n, generator=generator, device=device, dtype=dtype)
+    wide = torch.promote_types(dtype, torch.float32)
+    share = torch.rand(n, generator=generator, device=device, dtype=wide)
     return share.add_(torch.randperm(n, generator=generator, device=device))
 
 
@@ -78,7 +80,8 @@ class ChainTimes:
         self, n: int, generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
     ) -> Tensor:
         """Draw t = i/N, (n,)."""
-        return self.indices(n, generator, device).to(dtype) / self.N
+        wide = torch.promote_types(dtype, torch.float32)
+        return self.indices(n, generator, device).to(wide) / self.N
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,9 @@ class LogNormalTimes:
         self, n: int, generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
     ) -> Tensor:
         """Draw t, (n,)."""
-        eps = torch.finfo(dtype).eps
-        u = (_stratified(n, generator, device, dtype) / n).clamp(eps, 1 - eps)
+        u = _stratified(n, generator, device, dtype) / n
+        eps = torch.finfo(u.dtype).eps
+        u = u.clamp(eps, 1 - eps)
         log_snr = -2 * (self.mean + self.std * torch.special.ndtri(u))
         high, low = LogSNRTimes(self.sde, self.t_eps).ends
         return self.sde.time_of_log_snr(log_snr.clamp(low, high))

@@ -1,12 +1,14 @@
 r"""Weightings of the denoising loss, as weights w(sde, t) of the eps error.
 
-As a weight of the x0 error each is w SNR, with SNR = alpha^2/sigma^2.
+As a weight of the x0 error each is w SNR, with SNR = alpha^2/sigma^2. Those that take a number
+are frozen dataclasses: they compare, print and pickle as what they are.
 
 References:
     Kingma and Gao 2023 (arXiv:2303.00848), table 1: the weightings compared.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -81,11 +83,12 @@ def likelihood(sde: SDE, t: Tensor) -> Tensor:
     return sde.g2(t) / sde.sigma2(t)
 
 
-def min_snr(gamma: float = 5.0) -> Weight:
+@dataclass(frozen=True)
+class min_snr:
     """min(1, gamma/SNR). As a weight of the x0 error: min(SNR, gamma).
 
     Args:
-        gamma: the largest weight of the x0 error.
+        gamma: the largest weight of the x0 error, positive.
 
     References:
         Hang et al. 2023 (arXiv:2303.09556), eq. 8.
@@ -94,18 +97,42 @@ def min_snr(gamma: float = 5.0) -> Weight:
     >>> min_snr(5.0)(VPSDE(), torch.tensor([0.02, 0.5]))
     tensor([0.0300, 1.0000])
     """
-    return lambda sde, t: (gamma * x0_weight(sde, t)).clamp(max=1)
+
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that is not positive."""
+        _check_positive("gamma", self.gamma)
+
+    def __call__(self, sde: SDE, t: Tensor) -> Tensor:
+        """The weight of the eps error, elementwise."""
+        return (self.gamma * x0_weight(sde, t)).clamp(max=1)
 
 
-def edm(sigma_data: float = 1.0) -> Weight:
+@dataclass(frozen=True)
+class edm:
     r"""1 + s^2/d^2, s = sigma/alpha, d = sigma_data. Of the x0 error: (s^2 + d^2)/(s d)^2.
 
     With d = 1 it is ``snr_plus_one``. Karras et al. draw t by ``LogNormalTimes``.
 
     Args:
-        sigma_data: standard deviation of the data.
+        sigma_data: standard deviation of the data, positive.
 
     References:
         Karras et al. 2022 (arXiv:2206.00364), table 1, "loss weighting".
     """
-    return lambda sde, t: 1 + x0_weight(sde, t) / sigma_data**2
+
+    sigma_data: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse data without spread."""
+        _check_positive("sigma_data", self.sigma_data)
+
+    def __call__(self, sde: SDE, t: Tensor) -> Tensor:
+        """The weight of the eps error, elementwise."""
+        return 1 + x0_weight(sde, t) / self.sigma_data**2
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not (isinstance(value, int | float) and value > 0):
+        raise ValueError(f"expected a number {name} > 0, got {value!r}")

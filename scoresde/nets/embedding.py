@@ -86,8 +86,8 @@ class Pieces(nn.Module):
         missing = -x.shape[1] % self.size
         if missing:
             x = torch.cat([x, x[:, -1:].expand(-1, missing, -1)], 1)
-        pieces = x.reshape(len(x), -1, self.size * self.channels)
-        n = pieces.shape[1]
+        n = x.shape[1] // self.size
+        pieces = x.reshape(len(x), n, self.size * self.channels)
         place = (torch.arange(n, device=x.device, dtype=x.dtype) + 0.5) / n
         tokens: Tensor = self.first(pieces) + self.place(self.features(place))
         return tokens
@@ -95,7 +95,7 @@ class Pieces(nn.Module):
     def join(self, tokens: Tensor, length: int) -> Tensor:
         """Back to a path: (B, ceil(L/P), width) -> (B, L, C)."""
         out: Tensor = self.last(tokens)
-        return out.reshape(len(out), -1, self.channels)[:, :length]
+        return out.unflatten(2, (self.size, self.channels)).flatten(1, 2)[:, :length]
 
 
 def check_sizes(net: nn.Module, least: int = 1, **sizes: int) -> None:

@@ -27,6 +27,15 @@ __all__ = [
 ]
 
 
+def check_time(t: Tensor) -> None:
+    """Refuse a time that is neither one for all nor one for each sample."""
+    if t.ndim > 1:
+        raise ValueError(
+            f"expected a time () or (B,), got {tuple(t.shape)}: pass one for all, or one for "
+            "each sample"
+        )
+
+
 class TimeFeatures(nn.Module):
     r"""Sines and cosines of t at n frequencies, geometric from 1/4 to 16 turns per unit of t.
 
@@ -49,6 +58,7 @@ class TimeFeatures(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """sin(frequency t + phase): () or (B,) -> (1 or B, 2n)."""
+        check_time(t)
         return torch.addcmul(self.phase, t.reshape(-1, 1), self.frequency).sin()
 
 
@@ -131,7 +141,7 @@ class _Trunk(nn.Module):
         return torch.cat([x, c.where(known, 0.0), known.to(x.dtype)], 1)
 
     def _flat(self, x: Tensor) -> Tensor:
-        if x[:1].numel() != self.inputs:
+        if math.prod(x.shape[1:]) != self.inputs:
             raise ValueError(
                 f"expected x (B, *) with {self.inputs} numbers a sample, got {tuple(x.shape)}: "
                 "build the net with dim = the size of the data"
@@ -201,6 +211,7 @@ class ConcatMLP(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x (B, *), t () or (B,) -> (B, *)."""
+        check_time(t)
         column = t.to(x.dtype).reshape(-1, 1).expand(len(x), 1)
         out: Tensor = self.layers(torch.cat([x.flatten(1), column], 1))
         return out.reshape(x.shape)

@@ -13,6 +13,7 @@ References:
 from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from .embedding import Embedding, Pieces, check_sizes
@@ -46,9 +47,18 @@ class _Block(nn.Module):
     def _attend(self, h: Tensor) -> Tensor:
         """softmax(q k^T/sqrt(d)) v in each head."""
         split = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = scaled_dot_product_attention(*split.unbind())  # (B, heads, n, d)
+        mixed = _attention(*split.unbind())  # (B, heads, n, d)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """By the fused kernel; it has no forward-mode derivative, so there by the formula itself."""
+    try:
+        return scaled_dot_product_attention(q, k, v)
+    except NotImplementedError:
+        with sdpa_kernel(SDPBackend.MATH):
+            return scaled_dot_product_attention(q, k, v)
 
 
 class Transformer(nn.Module):
