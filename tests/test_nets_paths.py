@@ -1,5 +1,7 @@
 """Networks of paths: any length, conditions, and nothing leaks from one sample into another."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -77,7 +79,7 @@ class TestEvery:
         model = EpsDenoiser(stirred(NETS[name]()), VPSDE())
         x, t = torch.randn(3, 9, 2), torch.tensor(0.3)
         for field in (model.net, model.velocity):
-            function = (lambda x: field(x, t)) if of == "x" else (lambda t: field(x, t))
+            function = partial(field, t=t) if of == "x" else partial(field, x)
             at = x if of == "x" else t
             d, w = torch.randn_like(at), torch.randn_like(x)
             forward = torch.func.jvp(function, (at,), (d,))[1]

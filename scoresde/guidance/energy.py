@@ -7,6 +7,8 @@ The gradient is ``torch.func``'s: it works in inference mode (``autodiff``) and 
 step.
 """
 
+import copy
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -178,11 +180,11 @@ class ClassifierLogProb:
 
     Args:
         classifier: (x, t) -> logits (B, K).
-        y: label for all, an int, or one for each sample, (B,) long.
+        y: label 0..K-1 for all, an int, or one for each sample, (B,) long.
     """
 
     def __init__(self, classifier: Callable[[Tensor, Tensor], Tensor], y: Tensor | int) -> None:
-        self.classifier, self.y = classifier, y
+        self.classifier, self.y = classifier, _labels(y, getattr(classifier, "classes", math.inf))
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """log softmax of the logits at y, (B,) in nats."""
@@ -200,7 +202,22 @@ class ClassifierLogProb:
         """The labels of these samples of a batch."""
         if isinstance(self.y, int) or self.y.ndim == 0:
             return self
-        return ClassifierLogProb(self.classifier, self.y[index])
+        twin = copy.copy(self)  # what was checked once need not be again
+        twin.y = self.y[index]
+        return twin
+
+
+def _labels(y: Tensor | int, classes: float) -> Tensor | int:
+    """Labels, once they are whole numbers 0..classes-1: an int, or (B,) long."""
+    labels = torch.as_tensor(math.nan if isinstance(y, str) else y)
+    if labels.dtype.is_floating_point or labels.dtype == torch.bool:
+        raise ValueError(f"expected a label 0, 1, ... or (B,) of them, whole numbers, got {y!r}")
+    wrong = labels[(labels < 0) | (labels >= classes)].flatten()
+    if len(wrong):
+        last = "" if classes == math.inf else classes - 1
+        raise ValueError(f"expected labels 0..{last} of the classifier, got {int(wrong[0])}")
+    single = labels.ndim == 0 and not isinstance(y, Tensor)
+    return int(labels) if single else labels.long()
 
 
 def _part(function: _F, index: slice) -> _F:
@@ -216,6 +233,9 @@ def classifier_log_prob(
 
     Args:
         classifier: noise-conditional, (x, t) -> logits (B, K), from ``fit_classifier``, say.
-        y: label for all, an int, or one for each sample, (B,) long.
+        y: label 0..K-1 for all, an int, or one for each sample, (B,) long.
+
+    Raises:
+        ValueError: if a label is no such number.
     """
     return ClassifierLogProb(classifier, y)

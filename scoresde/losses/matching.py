@@ -58,6 +58,8 @@ def _eps(
 
 def _cast(denoiser: Denoiser, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """Both in the dtype of the weights: data are often float64, networks float32."""
+    if not len(x0):
+        raise ValueError("expected at least one sample to take a loss of, got none")
     weight = next(denoiser.parameters(), x0)
     return x0.to(weight.dtype), z.to(weight.dtype)
 

@@ -17,6 +17,7 @@ from .mlp import (
 from .precision import Autocast
 from .transformer import Transformer, TransformerConfig
 from .unet1d import UNet1d, UNet1dConfig
+from .wrapped import bare, unwrapped
 
 __all__ = [
     "MLP",
@@ -31,4 +32,6 @@ __all__ = [
     "TransformerConfig",
     "UNet1d",
     "UNet1dConfig",
+    "bare",
+    "unwrapped",
 ]

@@ -95,7 +95,8 @@ class Pieces(nn.Module):
     def join(self, tokens: Tensor, length: int) -> Tensor:
         """Back to a path: (B, ceil(L/P), width) -> (B, L, C)."""
         out: Tensor = self.last(tokens)
-        return out.unflatten(2, (self.size, self.channels)).flatten(1, 2)[:, :length]
+        points = out.shape[1] * self.size
+        return out.reshape(len(out), points, self.channels)[:, :length]
 
 
 def check_sizes(net: nn.Module, least: int = 1, **sizes: int) -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from ..denoiser import Affine, check_data
 from ..mixture import Law
 
-__all__ = ["Batch", "Data", "Held", "Source", "source"]
+__all__ = ["Batch", "Data", "Held", "Source", "source", "to_tensor"]
 
 Batch = tuple[Tensor, Tensor | None]
 """Data (n, *) and labels (n,) long, or vectors (n, C)."""
@@ -61,8 +61,10 @@ class _Drawn:
 
     def __call__(self, n: int, generator: torch.Generator) -> Batch:
         x, y = _pair(self.draw(n, generator))
+        if not len(x):
+            raise ValueError(f"expected data to yield samples, {n} at a time, got none")
         x = _scaled(x, self.affine, self.like)
-        return x, None if y is None else y.to(x.device, non_blocking=True)
+        return x, None if y is None else _whole(y).to(x.device, non_blocking=True)
 
 
 def source(
@@ -83,10 +85,8 @@ def source(
     """
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         data, labels = _read(data, labels)
-    if isinstance(data, np.ndarray):
-        data = torch.tensor(data)  # a copy: the array may be read-only
-    if isinstance(data, Tensor):
-        return _hold(data, labels, affine, like)
+    if isinstance(data, Tensor | np.ndarray):
+        return _hold(to_tensor(data), labels, affine, like)
     if labels is not None:
         raise ValueError("expected labels= only with data in memory: yield pairs (x0, y) instead")
     drawn = _Drawn(_function(data, batch), affine, like)
@@ -116,7 +116,7 @@ def _function(data: Data, batch: int) -> Callable[..., Any]:
 
 def _hold(x: Tensor, labels: Tensor | None, affine: Affine | None, like: Tensor) -> Held:
     _check(x)
-    y = None if labels is None else torch.as_tensor(labels)
+    y = None if labels is None else _whole(to_tensor(labels))
     _check_labels(y, x)
     return Held(_scaled(x, affine, like), None if y is None else y.to(like.device))
 
@@ -143,15 +143,29 @@ def _check_labels(y: Tensor | None, x: Tensor) -> None:
             f"expected labels ({len(x)},), one a sample, or vectors ({len(x)}, C), "
             f"got {tuple(y.shape)}"
         )
-    if y.dtype != torch.long or int(y.min()) < 0:
-        raise ValueError(f"expected labels 0, 1, ... of dtype torch.long, got {y.dtype}")
+    if y.is_floating_point():
+        raise ValueError(
+            f"expected labels 0, 1, ... that are whole numbers, such as torch.long, got {y.dtype}"
+        )
+    if int(y.min()) < 0:
+        raise ValueError(f"expected labels 0, 1, ..., got {int(y.min())}")
+
+
+def to_tensor(x: Any) -> Tensor:  # noqa: ANN401
+    """An array as a tensor: a copy, as it may be read-only; a tensor as it is."""
+    return x if isinstance(x, Tensor) else torch.tensor(x)
+
+
+def _whole(y: Tensor) -> Tensor:
+    """Whole numbers of any width as torch.long; vectors as they are."""
+    return y if y.is_floating_point() else y.long()
 
 
 def _pair(item: Any) -> tuple[Tensor, Tensor | None]:  # noqa: ANN401
-    if isinstance(item, Tensor):
-        return item, None
+    if isinstance(item, Tensor | np.ndarray):
+        return to_tensor(item), None
     x, *rest = item
-    return x, rest[0] if rest else None
+    return to_tensor(x), to_tensor(rest[0]) if rest else None
 
 
 def _read(data: Dataset[Any], labels: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -13,10 +13,11 @@ from ..losses import Times, UniformTimes
 from ..nets import Classifier, ClassifierConfig
 from ..sde import SDE
 from .batches import Batch, Data, Held, Source, source
+from .checks import check_counts, check_module, check_process, check_times
 from .config import Process, from_json, to_json
 from .files import read, write
 from .history import History, Row
-from .loop import Loop, check_counts, training
+from .loop import Loop, training
 
 __all__ = ["ClassifierFit", "accuracy", "fit_classifier", "load_classifier", "save_classifier"]
 
@@ -86,11 +87,15 @@ def fit_classifier(
 
     Raises:
         ValueError: if data, labels or settings cannot be.
+        TypeError: if net is no network, or sde no process.
     """
     check_counts(batch=batch, every=every)
+    check_module(net)
+    check_process(sde)
     loop = Loop(net, steps, lr, ema, clip, seed)
     batches, (x, y) = _split(source(data, labels, batch, None, loop.like), loop.generator)
-    draw = times or UniformTimes(0.0, sde.t_max)
+    draw = UniformTimes(0.0, sde.t_max) if times is None else times
+    check_times(draw, max(1.0, sde.t_max), loop.like)
     loss = _objective(net, sde, batches, batch, None if clean else draw)
     with training(net, seed), closing(History([], log, progress, steps)) as history:
         for row in loop.run(loss, every):
@@ -120,6 +125,7 @@ def accuracy(
         ts: times, (T,).
         generator: of the noise, on the device of x0.
     """
+    x0 = x0.to(next(classifier.parameters(), x0).dtype)
     z = torch.empty_like(x0).normal_(generator=generator)
     answers = [classifier(sde.perturb(x0, t, z), t).argmax(1) for t in ts.to(x0)]
     return torch.stack([(a == y).double().mean() for a in answers]).cpu()
@@ -134,7 +140,7 @@ def _objective(
             return cross_entropy(net(x0, x0.new_zeros(())), y)
         t = times(len(x0), generator, x0.device, x0.dtype)
         z = torch.empty_like(x0).normal_(generator=generator)
-        return cross_entropy(net(sde.perturb(x0, t, z), t), y)
+        return cross_entropy(net(sde.perturb(x0, t, z), t.to(x0.dtype)), y)
 
     return loss
 

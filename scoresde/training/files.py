@@ -1,20 +1,26 @@
 """Denoisers on disk: tensors and plain values, nothing pickled, written whole or not at all.
 
 A file is one dictionary: ``format``, ``config`` (the JSON of a ``DenoiserConfig``, or None) and
-``weights`` (a state dict). Checkpoints of ``fit`` add ``training`` and can be loaded alike.
+``weights`` (a state dict). Checkpoints of ``fit`` add ``training`` and can be loaded alike. What
+stands around a network (``torch.compile``, ``DistributedDataParallel``, ``Autocast``) is seen
+through: a file holds the network alone, and goes into one that is wrapped or not.
 """
 
+import copy
 import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from ..denoiser import Affine, Denoiser
 from ..files import atomically
+from ..nets import bare, unwrapped
 from .config import DenoiserConfig, describe, from_json, to_json
 
-__all__ = ["load", "load_weights", "read", "save", "write"]
+__all__ = ["load", "load_weights", "read", "save", "seen_through", "write"]
 
 FORMAT = 1
 
@@ -74,7 +80,7 @@ def load_weights(denoiser: Denoiser, path: str | Path) -> None:
 
 def _fill(denoiser: Denoiser, weights: dict[str, torch.Tensor], path: str | Path) -> None:
     try:
-        denoiser.load_state_dict(weights)
+        seen_through(denoiser, bare).load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(
             f"expected weights of the same network and units, but those in {path} do not fit: "
@@ -82,8 +88,22 @@ def _fill(denoiser: Denoiser, weights: dict[str, torch.Tensor], path: str | Path
         ) from None
 
 
+def seen_through(
+    denoiser: Denoiser, see: Callable[[nn.Module], nn.Module] = unwrapped
+) -> Denoiser:
+    """The same weights, in a denoiser around the network that ``see`` finds within its own."""
+    denoiser = cast(Denoiser, unwrapped(denoiser))
+    net = getattr(denoiser, "net", None)
+    if not isinstance(net, nn.Module) or see(net) is net:
+        return denoiser
+    twin = copy.copy(denoiser)
+    twin._modules = {**denoiser._modules, "net": see(net)}
+    return twin
+
+
 def pack(denoiser: Denoiser, config: DenoiserConfig | None = None) -> dict[str, Any]:
     """What ``save`` writes."""
+    denoiser = seen_through(denoiser, bare)
     if config is None:
         try:
             config = describe(denoiser)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..denoiser import Denoiser, anchor
 from ..grids import log_snr
@@ -21,11 +22,13 @@ from ..losses import (
     simple,
 )
 from ..mixture import Law
+from ..nets import bare, unwrapped
 from .batches import Data, Held, Source, source
+from .checks import check_counts, check_denoiser, check_times, check_weight
 from .config import DenoiserConfig
-from .files import pack, read, write
+from .files import pack, read, seen_through, write
 from .history import History, Row
-from .loop import Loop, check_counts, training
+from .loop import Loop, training
 
 __all__ = ["Fit", "LossByTime", "fit"]
 
@@ -122,7 +125,8 @@ def fit(
         batch: samples a step.
         lr: largest learning rate of Adam; it warms up, and falls to zero as a cosine.
         weight: of the eps error, see ``losses``.
-        times: where t comes from; uniform on [1e-5, t_max] if not given.
+        times: where t comes from; uniform on [1e-5, t_max] if not given. One batch is drawn and
+            looked at before the run.
         ema: decay of the averaged weights.
         clip: largest norm of the gradient, or None.
         label_dropout: probability that a label is replaced by "no label" = ``net.classes``, a
@@ -144,7 +148,9 @@ def fit(
         config: recipe of the denoiser for the checkpoint, see ``save``.
 
     Raises:
-        ValueError: if data, labels or settings cannot be.
+        ValueError: if data, labels or settings cannot be; times beyond ``t_max``, where alpha
+            may be 0, are for a ``VDenoiser`` alone.
+        TypeError: if the denoiser is a bare network, or anything a class in place of an instance.
         FloatingPointError: if the loss diverges; the last checkpoint stays.
 
     >>> from scoresde import VPSDE, EpsDenoiser, nets
@@ -153,8 +159,12 @@ def fit(
     [2, 3]
     """
     check_counts(batch=batch, every=every, evaluate_every=evaluate_every)
-    loop = Loop(denoiser, steps, lr, ema, clip, seed)
-    times = times or UniformTimes(T_EPS, denoiser.sde.t_max)
+    denoiser = cast(Denoiser, unwrapped(denoiser))
+    check_denoiser(denoiser)
+    loop = Loop(seen_through(denoiser), steps, lr, ema, clip, seed)
+    times = UniformTimes(T_EPS, denoiser.sde.t_max) if times is None else times
+    looked = check_times(times, max(1.0, denoiser.sde.t_max), loop.like)
+    check_weight(denoiser, weight, looked)
     batches = source(data, labels, batch, denoiser.affine, loop.like)
     loss = _Objective(denoiser, batches, batch, weight, times, label_dropout)
     with training(denoiser, seed):
@@ -186,8 +196,10 @@ class _Objective:
     ) -> None:
         self.denoiser, self.batches, self.batch = denoiser, batches, batch
         self.weight, self.times, self.dropout = weight, times, label_dropout
-        self.classes = getattr(getattr(denoiser, "net", None), "classes", 0)
-        takes = self.classes or getattr(getattr(denoiser, "net", None), "context", 0)
+        net = getattr(denoiser, "net", None)
+        net = bare(net) if isinstance(net, nn.Module) else net
+        self.classes = getattr(net, "classes", 0)
+        takes = self.classes or getattr(net, "context", 0)
         if not 0 <= label_dropout <= 1 or (label_dropout and not takes):
             raise ValueError(
                 f"expected 0 <= label_dropout <= 1, and above 0 a network with classes or with a "
@@ -240,6 +252,11 @@ def _resume(loop: Loop, path: str | Path | None) -> list[Row]:
         raise ValueError(
             f"expected a checkpoint of fit, but {path} holds a finished denoiser: "
             "load it, or start without resume=True"
+        )
+    if stored["training"]["generator"].shape != loop.generator.get_state().shape:
+        raise ValueError(
+            f"expected a checkpoint made on this kind of device, {loop.like.device.type}, but the "
+            f"random state in {path} is that of another: go on there, or load(path) and start anew"
         )
     try:
         loop.load_state_dict(stored["training"], stored["weights"])

@@ -8,6 +8,7 @@ choice is worth for Kepler's orbits is in docs/trajectories.md.
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from ..denoiser import Affine, EDMDenoiser
 from ..losses import LogNormalTimes, edm
 from ..nets import UNet1dConfig
 from ..sde import VPSDE
+from .batches import to_tensor
+from .checks import check_process, check_recipe, check_seed
 from .config import NetConfig, Process
 from .fitting import Fit, fit
 
@@ -27,7 +30,7 @@ LEVELS = -1.5, 1.4
 
 
 def fit_paths(
-    paths: Tensor,
+    paths: Tensor | np.ndarray[Any, Any],
     net: NetConfig | None = None,
     sde: Process | None = None,
     *,
@@ -51,13 +54,18 @@ def fit_paths(
 
     Raises:
         ValueError: as ``fit``, and if paths is no (n, L, C).
+        TypeError: if net is no recipe, or sde no process.
     """
+    paths = to_tensor(paths)
     if paths.ndim != 3:
         raise ValueError(f"expected paths (n, L, C), got {tuple(paths.shape)}")
+    recipe = UNet1dConfig(paths.shape[2], width=32, piece=2) if net is None else net
+    process = VPSDE() if sde is None else sde
+    check_recipe(recipe)
+    check_process(process)
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        built = (net or UNet1dConfig(paths.shape[2], width=32, piece=2)).build()
-    process = sde or VPSDE()
+        torch.manual_seed(check_seed(seed))
+        built = recipe.build()
     affine = Affine.fit(paths.double(), WHITEN)
     scale = float(affine(paths[:4096].double()).square().mean().sqrt())
     affine = Affine(affine.mean.float(), affine.scale.float())
