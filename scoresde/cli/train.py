@@ -121,6 +121,12 @@ class Train:
         check_asked(self.data, self.labels, self.classifier, self.label_column, self.label_dropout)
         torch.manual_seed(self.seed)
         sde = PROCESSES[self.process]
+        if self.discrete and sde.t_max < 1 and self.predict != "v":
+            raise ValueError(
+                f"expected --predict v with --discrete {self.discrete} and --process "
+                f"{self.process}, got {self.predict}: the chain ends at t = 1, beyond t_max = "
+                f"{sde.t_max:.6g}, where alpha falls to 0 and only v can be learned"
+            )
         data: Law | Tensor
         source: RunData
         lesson: Lesson | None = None

@@ -17,7 +17,7 @@ from .mlp import (
 from .precision import Autocast
 from .transformer import Transformer, TransformerConfig
 from .unet1d import UNet1d, UNet1dConfig
-from .wrapped import bare, unwrapped
+from .wrapped import bare
 
 __all__ = [
     "MLP",
@@ -33,5 +33,4 @@ __all__ = [
     "UNet1d",
     "UNet1dConfig",
     "bare",
-    "unwrapped",
 ]

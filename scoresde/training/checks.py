@@ -105,7 +105,7 @@ def check_weight(denoiser: Denoiser, weight: Weight, t: Tensor) -> None:
         raise ValueError(
             f"expected times up to t_max = {sde.t_max:.6g} of {sde}, got {t.max():.6g}: beyond it "
             "alpha falls to 0, x is noise alone, and its eps says nothing about x0. Stop at "
-            "t_max, or predict v there (VDenoiser, --predict v)"
+            "t_max, or predict v (VDenoiser)"
         )
     values = weight(sde, t)
     finite = values.isfinite()

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ..losses import Times, UniformTimes
-from ..nets import Classifier, ClassifierConfig
+from ..nets import Classifier, ClassifierConfig, bare
 from ..sde import SDE
 from .batches import Batch, Data, Held, Source, source
 from .checks import check_counts, check_module, check_process, check_times
@@ -92,7 +93,7 @@ def fit_classifier(
     check_counts(batch=batch, every=every)
     check_module(net)
     check_process(sde)
-    loop = Loop(net, steps, lr, ema, clip, seed)
+    loop = Loop(bare(net), steps, lr, ema, clip, seed)
     batches, (x, y) = _split(source(data, labels, batch, None, loop.like), loop.generator)
     draw = UniformTimes(0.0, sde.t_max) if times is None else times
     check_times(draw, max(1.0, sde.t_max), loop.like)
@@ -182,9 +183,10 @@ def save_classifier(path: str | Path, classifier: Classifier, sde: Process) -> N
 
     Args:
         path: of the file; an earlier one stays intact until the new one is complete.
-        classifier: scoresde's own.
+        classifier: scoresde's own, compiled or not.
         sde: the process whose noise it was trained with.
     """
+    classifier = cast(Classifier, bare(classifier))
     recipe = to_json(ClassifierRecipe(sde, classifier.config))
     write(path, {"format": 1, "config": recipe, "weights": classifier.state_dict()})
 

@@ -8,19 +8,17 @@ through: a file holds the network alone, and goes into one that is wrapped or no
 
 import copy
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
 
 from ..denoiser import Affine, Denoiser
 from ..files import atomically
-from ..nets import bare, unwrapped
+from ..nets import bare
 from .config import DenoiserConfig, describe, from_json, to_json
 
-__all__ = ["load", "load_weights", "read", "save", "seen_through", "write"]
+__all__ = ["alone", "load", "load_weights", "read", "save", "write"]
 
 FORMAT = 1
 
@@ -80,7 +78,7 @@ def load_weights(denoiser: Denoiser, path: str | Path) -> None:
 
 def _fill(denoiser: Denoiser, weights: dict[str, torch.Tensor], path: str | Path) -> None:
     try:
-        seen_through(denoiser, bare).load_state_dict(weights)
+        alone(denoiser).load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(
             f"expected weights of the same network and units, but those in {path} do not fit: "
@@ -88,22 +86,20 @@ def _fill(denoiser: Denoiser, weights: dict[str, torch.Tensor], path: str | Path
         ) from None
 
 
-def seen_through(
-    denoiser: Denoiser, see: Callable[[nn.Module], nn.Module] = unwrapped
-) -> Denoiser:
-    """The same weights, in a denoiser around the network that ``see`` finds within its own."""
-    denoiser = cast(Denoiser, unwrapped(denoiser))
-    net = getattr(denoiser, "net", None)
-    if not isinstance(net, nn.Module) or see(net) is net:
+def alone(denoiser: Denoiser) -> Denoiser:
+    """The denoiser around its network alone, with the same weights."""
+    denoiser = cast(Denoiser, bare(denoiser))
+    net = denoiser._modules.get("net")
+    if net is None or bare(net) is net:
         return denoiser
     twin = copy.copy(denoiser)
-    twin._modules = {**denoiser._modules, "net": see(net)}
+    twin._modules = {**denoiser._modules, "net": bare(net)}
     return twin
 
 
 def pack(denoiser: Denoiser, config: DenoiserConfig | None = None) -> dict[str, Any]:
     """What ``save`` writes."""
-    denoiser = seen_through(denoiser, bare)
+    denoiser = alone(denoiser)
     if config is None:
         try:
             config = describe(denoiser)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..denoiser import Denoiser, anchor
 from ..grids import log_snr
@@ -22,11 +22,11 @@ from ..losses import (
     simple,
 )
 from ..mixture import Law
-from ..nets import bare, unwrapped
+from ..nets import bare
 from .batches import Data, Held, Source, source
 from .checks import check_counts, check_denoiser, check_times, check_weight
 from .config import DenoiserConfig
-from .files import pack, read, seen_through, write
+from .files import alone, pack, read, write
 from .history import History, Row
 from .loop import Loop, training
 
@@ -112,7 +112,8 @@ def fit(
 
     The denoiser is trained in place, in training mode, on the device and in the dtype where its
     weights are; it is left in the mode it was found in. The result holds a copy with the averaged
-    weights. All randomness follows from ``seed``, and torch's global state is left as it was.
+    weights, of the network alone, without what it was compiled or wrapped in. All randomness
+    follows from ``seed``, and torch's global state is left as it was.
 
     Args:
         denoiser: the model; data are mapped by its ``affine``, if it has one.
@@ -159,9 +160,9 @@ def fit(
     [2, 3]
     """
     check_counts(batch=batch, every=every, evaluate_every=evaluate_every)
-    denoiser = cast(Denoiser, unwrapped(denoiser))
+    denoiser = cast(Denoiser, bare(denoiser))
     check_denoiser(denoiser)
-    loop = Loop(seen_through(denoiser), steps, lr, ema, clip, seed)
+    loop = Loop(alone(denoiser), steps, lr, ema, clip, seed)
     times = UniformTimes(T_EPS, denoiser.sde.t_max) if times is None else times
     looked = check_times(times, max(1.0, denoiser.sde.t_max), loop.like)
     check_weight(denoiser, weight, looked)
@@ -196,8 +197,7 @@ class _Objective:
     ) -> None:
         self.denoiser, self.batches, self.batch = denoiser, batches, batch
         self.weight, self.times, self.dropout = weight, times, label_dropout
-        net = getattr(denoiser, "net", None)
-        net = bare(net) if isinstance(net, nn.Module) else net
+        net = getattr(alone(denoiser), "net", None)
         self.classes = getattr(net, "classes", 0)
         takes = self.classes or getattr(net, "context", 0)
         if not 0 <= label_dropout <= 1 or (label_dropout and not takes):

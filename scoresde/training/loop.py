@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import compress
+from operator import not_
 from typing import Any
 
 import torch
@@ -58,12 +60,9 @@ class Average:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module, self.decay, self.updates = copy.deepcopy(module).eval(), decay, 0
         pairs = list(zip(_tensors(self.module), _tensors(module), strict=True))
-        self.copied = [pair for pair in pairs if not _is_averaged(pair[0])]
-        averaged = [pair for pair in pairs if _is_averaged(pair[0])]
-        self.shown, self.theirs = (
-            [mine for mine, _ in averaged],
-            [theirs for _, theirs in averaged],
-        )
+        finite = [_is_finite(mine) for mine, _ in pairs]
+        self.shown, self.theirs = ([pair[k] for pair in compress(pairs, finite)] for k in (0, 1))
+        self.copied = list(compress(pairs, map(not_, finite)))
         self.mine = [a.to(torch.promote_types(a.dtype, torch.float32)) for a in self.shown]
         self.narrow = any(a is not b for a, b in zip(self.mine, self.shown, strict=True))
 
@@ -200,7 +199,7 @@ def _tensors(module: nn.Module) -> list[Tensor]:
     return [*(p.data for p in module.parameters()), *module.buffers()]
 
 
-def _is_averaged(a: Tensor) -> bool:
+def _is_finite(a: Tensor) -> bool:
     return a.is_floating_point() and bool(a.isfinite().all())
 
 
