@@ -4,8 +4,10 @@ from functools import partial
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from scoresde import VPSDE, EpsDenoiser
+from scoresde.likelihood import Adaptive, log_likelihood
 from scoresde.nets import Transformer, UNet1d
 from scoresde.nets.unet1d import _doubled, _halved
 from scoresde.training import DenoiserConfig, describe, from_json, load, save, to_json
@@ -85,6 +87,22 @@ class TestEvery:
             forward = torch.func.jvp(function, (at,), (d,))[1]
             (back,) = torch.func.vjp(function, at)[1](w)
             torch.testing.assert_close((w * forward).sum(), (back * d).sum(), rtol=1e-12, atol=0)
+        with forward_ad.dual_level():  # without torch.func
+            dual = forward_ad.unpack_dual(function(forward_ad.make_dual(at, d))).tangent
+        torch.testing.assert_close(dual, forward, rtol=1e-12, atol=1e-12)
+
+    def test_n23_derivatives_of_derivatives(self, name):
+        """The slope of |slope|^2 against differences of it, and many pulls at once as in turn."""
+        net, x, d = stirred(NETS[name]()), torch.randn(2, 9, 2), torch.randn(2, 9, 2)
+        field = partial(net, t=torch.tensor(0.3))
+        slope = torch.func.grad(lambda x: field(x).square().sum())
+        second = torch.func.grad(lambda x: slope(x).square().sum())(x)
+        up, down = (slope(x + h * d).square().sum() for h in (1e-5, -1e-5))
+        torch.testing.assert_close((second * d).sum(), (up - down) / 2e-5, rtol=1e-6, atol=0)
+        pull, rows = torch.func.vjp(field, x)[1], torch.randn(3, 2, 9, 2)
+        (at_once,) = torch.func.vmap(pull)(rows)
+        in_turn = torch.stack([pull(row)[0] for row in rows])
+        torch.testing.assert_close(at_once, in_turn, rtol=1e-12, atol=1e-12)
 
     def test_n22_no_samples_and_times_of_a_wrong_shape(self, name):
         net = NETS[name]()
@@ -136,6 +154,17 @@ class TestEvery:
         expected = net(x, t, y=y)
         on = net.cuda()(x.cuda(), t.cuda(), y=y.cuda())
         torch.testing.assert_close(on.cpu(), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_n23_likelihood_of_a_fresh_net(name):
+    """It predicts eps = 0, so dx/dt = f x and log p(x) = log N(r x; 0, I) + d log r, r = alpha."""
+    sde, x, end = VPSDE(), torch.randn(3, 5, 2), torch.tensor([1e-6, 1.0])
+    early, late = sde.log_alpha(end)
+    r = late - early
+    expected = sde.prior_log_prob(r.exp() * x) + 10 * r
+    found = log_likelihood(EpsDenoiser(NETS[name](), sde), x, Adaptive(1e-7, 1e-7))
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("piece", [1, 4, 5])

@@ -12,7 +12,9 @@ References:
 
 from dataclasses import asdict, dataclass
 
+import torch
 from torch import Tensor, nn
+from torch._C._functorch import maybe_current_level
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -53,12 +55,18 @@ class _Block(nn.Module):
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """By the fused kernel; it has no forward-mode derivative, so there by the formula itself."""
-    try:
-        return scaled_dot_product_attention(q, k, v)
-    except NotImplementedError:
-        with sdpa_kernel(SDPBackend.MATH):
+    """softmax(q k^T/sqrt(d)) v, (B, heads, n, d).
+
+    The fused kernel knows its backward derivative alone: where torch.func transforms it, or a
+    forward derivative is asked for, the formula is taken.
+    """
+    if maybe_current_level() is None or torch.compiler.is_compiling():
+        try:
             return scaled_dot_product_attention(q, k, v)
+        except NotImplementedError:  # a dual number
+            pass
+    with sdpa_kernel(SDPBackend.MATH):
+        return scaled_dot_product_attention(q, k, v)
 
 
 class Transformer(nn.Module):
