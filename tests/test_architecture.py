@@ -8,6 +8,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,16 @@ def nodes(tree, lazy):
             yield from nodes(child, lazy)
 
 
+@cache
+def parsed(path):
+    """Read a file once, whatever number of tests look at it."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path, lazy=True):
     """Yield the absolute dotted name of everything a file imports."""
     package = [PACKAGE.name, *path.relative_to(PACKAGE).parent.parts]
-    for node in nodes(ast.parse(path.read_text(encoding="utf-8")), lazy):
+    for node in nodes(parsed(path), lazy):
         if isinstance(node, ast.Import):
             yield from (f"{alias.name}." for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -66,6 +73,7 @@ def imports(path, lazy=True):
             yield from (".".join([*base, alias.name]) for alias in node.names)
 
 
+@cache
 def import_graph():
     """Map each room to the other rooms it imports, both from the ground up ('' is the package)."""
     rooms = {room_of(path) for path in FILES}
