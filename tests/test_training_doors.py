@@ -246,6 +246,23 @@ class TestN17Average:
         resumed = run(tmp_path / "b.pt", resume=True)
         assert torch.equal(weights(resumed.denoiser), weights(whole.denoiser))
 
+    def test_n17_the_wide_average_costs_no_space_in_32_bits(self, tmp_path, float32):
+        """It is the stored weights themselves; a file from before it was kept goes on too."""
+        path = tmp_path / "c.pt"
+        run = lambda **k: fit(
+            small(), DATA, batch=8, every=3, evaluate_every=6, checkpoint=path, **k
+        )
+        run(steps=6)
+        stored = torch.load(path, weights_only=True)
+        weight, mine = stored["weights"]["net.trunk.time.weight"], stored["training"]["average"]
+        assert weight.data_ptr() in [a.data_ptr() for a in mine]
+        expected = run(steps=12, resume=True)
+        del stored["training"]["average"]
+        torch.save(stored, path)
+        assert torch.equal(
+            weights(run(steps=12, resume=True).denoiser), weights(expected.denoiser)
+        )
+
     def test_n17_a_mean_loss_adds_up_in_16_bits(self):
         """300 losses near 1: in bfloat16 the sum stops growing at 256."""
         each = fit(small().bfloat16(), DATA, steps=300, batch=8, every=1).history
