@@ -107,6 +107,8 @@ class TestN06TimesBeyondTheLast:
         model.net.register_forward_pre_hook(lambda net, args: seen.append(args[1].dtype))
         fit(model, DATA, **SHORT)
         assert set(seen) == {dtype}
+        with pytest.raises(ValueError, match=r"up to t_max = 0\.999 of .* got 1:"):  # one's own
+            fit(model, DATA, times=lambda n, *_: torch.rand(n).to(torch.bfloat16), **SHORT)
 
     @pytest.mark.parametrize(
         ("times", "error", "message"),

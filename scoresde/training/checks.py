@@ -90,7 +90,7 @@ def check_times(times: Times, latest: float, like: Tensor) -> Tensor:
             f"expected times(n, ...) to draw (n,), one for each sample, got {tuple(t.shape)} for "
             f"n = {LOOK}"
         )
-    low, high = t.aminmax()
+    low, high = float(t.min()), float(t.max())
     if not (low >= 0 and high <= latest + 1e-6):  # as exactly as float32 can say it
         raise ValueError(f"expected times in [0, {latest:.6g}], got {low:.6g} to {high:.6g}")
     return t
@@ -101,9 +101,10 @@ def check_weight(denoiser: Denoiser, weight: Weight, t: Tensor) -> None:
     if not callable(weight) or isinstance(weight, type):
         raise TypeError(f"expected a weight (sde, t) -> (n,), such as edm(), got {_what(weight)}")
     sde, of_v = denoiser.sde, isinstance(denoiser, VDenoiser)
-    if t.max() > sde.t_max + 1e-6 and not of_v:
+    last = float(t.max())
+    if last > sde.t_max + 1e-6 and not of_v:
         raise ValueError(
-            f"expected times up to t_max = {sde.t_max:.6g} of {sde}, got {t.max():.6g}: beyond it "
+            f"expected times up to t_max = {sde.t_max:.6g} of {sde}, got {last:.6g}: beyond it "
             "alpha falls to 0, x is noise alone, and its eps says nothing about x0. Stop at "
             "t_max, or predict v (VDenoiser)"
         )

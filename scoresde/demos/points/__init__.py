@@ -95,7 +95,7 @@ class PointsDemo:
     out: Path = Path("runs/demo-points")
     """Folder for the report, figures, tables and weights."""
     steps: int = 4500
-    """Training steps of each network, 512 points each."""
+    """Training steps of each network, 512 points each (of the classifiers 1500 at most)."""
     samples: int = 2048
     """Samples drawn with every sampler."""
     seed: int = 0
@@ -160,12 +160,12 @@ class PointsDemo:
         print("classifiers: on noisy points, and on clean ones alone", flush=True)
         x, generator = law.sample(20_000, generator=_generator(law, self.seed + 2)), self.seed
         y = torch.multinomial(law.posterior(x), 1, generator=_generator(law, self.seed + 3))[:, 0]
-        fits = {}
+        fits, steps = {}, min(1500, self.steps)
         for name, clean in (("trained on noisy points", False), ("trained on clean points", True)):
             torch.manual_seed(self.seed)
             net = Classifier(2, len(law.weights)).to(x.device)
             fits[name] = fit_classifier(
-                net, law.sde, x.float(), y, steps=1500, clean=clean, seed=generator, progress=True
+                net, law.sde, x.float(), y, steps=steps, clean=clean, seed=generator, progress=True
             )
         return fits
 
