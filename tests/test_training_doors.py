@@ -272,6 +272,13 @@ class TestN17Average:
         mean = np.mean([row["loss"] for row in each])
         assert whole[0]["loss"] == pytest.approx(mean, rel=1e-5)
 
+    def test_n17_and_in_64_bits_whatever_the_default_is(self, float32):
+        each, whole = (
+            fit(small().double(), DATA, steps=30, batch=8, every=n).history for n in (1, 30)
+        )
+        mean = np.mean([row["loss"] for row in each])
+        assert whole[0]["loss"] == pytest.approx(mean, rel=1e-13)
+
 
 @pytest.mark.parametrize("weight", [edm(0.5), min_snr(3.0)])
 def test_n21_weights_are_pickled_compared_and_printed(weight):

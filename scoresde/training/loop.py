@@ -131,10 +131,11 @@ class Loop:
         Raises:
             FloatingPointError: if the loss is not finite at a reading.
         """
+        wide = torch.promote_types(self.like.dtype, torch.float32)
         while self.done < self.steps:
             stop = min(self.steps, *(self.done - self.done % n + n for n in every))
             start, first = time.perf_counter(), self.done
-            total = torch.zeros((), device=self.like.device)  # float32: 16 bits would not add up
+            total = self.like.new_zeros((), dtype=wide)  # in 16 bits losses would not add up
             while self.done < stop:
                 total += self.step(loss)
             mean = float(total) / (stop - first)  # waits for the device
