@@ -34,6 +34,7 @@ from scoresde import VPSDE, Denoiser, GaussianMixture
 from scoresde.comparison import print_table
 from scoresde.denoiser import Wrapper
 from scoresde.files import atomically
+from scoresde.prediction import Quantity
 
 SDE = VPSDE()
 NFES = (5, 10, 15, 20, 35, 50, 100, 200)
@@ -163,17 +164,9 @@ class Counted(Wrapper):
         super().__init__(denoiser)
         self.calls = 0
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         self.calls += 1
-        return self.denoiser(x, t, **cond)
-
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        self.calls += 1
-        return self.denoiser.eps(x, t, **cond)
-
-    def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        self.calls += 1
-        return self.denoiser.velocity(x, t, **cond)
+        return self.denoiser.predict(quantity, x, t, **cond)
 
 
 # Networks and clocks

@@ -51,6 +51,7 @@ from scoresde.metrics import sliced_wasserstein
 from scoresde.nets import MLP
 from scoresde.plots import save
 from scoresde.plots.style import page
+from scoresde.prediction import Quantity, convert
 from scoresde.samplers import (
     DEIS,
     ERSDE,
@@ -102,12 +103,9 @@ class Bfloat16(Wrapper):
         super().__init__(denoiser)
         self.regular = False
 
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        return self.denoiser.eps(x, t, **cond).bfloat16().to(x)
-
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        alpha, sigma = self._alpha(x, t), self._sigma(x, t)
-        return (x - sigma * self.eps(x, t, **cond)) / alpha
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        eps = self.denoiser.eps(x, t, **cond).bfloat16().to(x)
+        return convert(self.sde, "eps", quantity, x, t, eps)
 
 
 def bfloat16_body(denoiser: Denoiser) -> Denoiser:

@@ -1,34 +1,39 @@
 r"""Denoisers: everything a sampler needs to know about the data.
 
-A denoiser is the function  x0_hat(x, t) = E[x0 | x_t = x].  It stays bounded as t -> 0, and all
-other quantities follow from it and the two functions of the process:
+A denoiser is the function  x0_hat(x, t) = E[x0 | x_t = x].  It stays bounded as t -> 0, and the
+noise, v, the score and the velocity of the probability-flow ODE follow from it by the table of
+``scoresde.prediction``. A network predicts one of them; which one is one word in a subclass.
 
-    eps      = (x - alpha x0_hat)/sigma              the noise in x
-    v        = alpha eps - sigma x0_hat              a prediction (not the velocity)
-    score    = (alpha x0_hat - x)/sigma^2            grad_x log p_t(x), Tweedie
-    velocity = f x - g^2/2 score                     the probability-flow ODE dx/dt
+A class answers by the method that it defines itself, and what it does not define follows:
 
-A network predicts one of them; which one is the choice of a subclass of four lines.
+    forward(x, t)              x0_hat alone: the least that makes a denoiser
+    predict(quantity, x, t)    any quantity, where another than x0_hat is known or a wrapper passes
+                               the question on
+    along(ts, x, u, w)         the same on a grid, for what can be computed once for all of it
 
-References:
-    Song et al. 2021 (arXiv:2011.13456), eq. 13; Salimans and Ho 2022 (arXiv:2202.00512), app. D
-    (v); Karras et al. 2022 (arXiv:2206.00364), eq. 7 (EDM); Efron 2011 (Tweedie's formula).
+What samplers with particles and shifted steps ask besides has defaults too: ``tilt``, ``twist``,
+``log_target`` and, of a ``Wrapper``, ``pull``.
 """
 
 import copy
-from abc import ABC, abstractmethod
+import math
+from abc import ABC
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar, TypeGuard, final
 
 import torch
 from torch import Tensor, nn
 
+from .prediction import Known, Quantity, convert, factors
 from .sde import SDE, like
+from .tilt import Tilt, alone
 
 __all__ = [
     "Affine",
     "Along",
+    "Condition",
     "Denoiser",
     "EDMDenoiser",
     "EpsDenoiser",
@@ -45,15 +50,20 @@ __all__ = [
 
 Along = Callable[[int, Tensor], Tensor]
 """The answer of a denoiser at the k-th of some times: (k, x) -> u_k x + w_k x0_hat."""
+Condition = Tensor | float | None
+"""What ``Given`` binds."""
 
 
 class Affine(nn.Module):
     """The map between the user's units x and the model's z: x = mean + scale z.
 
     Args:
-        mean: (*event).
-        scale: positive standard deviations (*event), or an invertible matrix (d, d) for full
-            whitening of the flattened event.
+        mean: (*event), or () for one number for all coordinates.
+        scale: positive standard deviations of the shape of mean, or an invertible matrix (d, d)
+            for full whitening of the flattened event.
+
+    Raises:
+        ValueError: if the shapes do not fit each other, or the map has no inverse.
     """
 
     __call__: Callable[..., Tensor]
@@ -63,6 +73,7 @@ class Affine(nn.Module):
     def __init__(self, mean: Tensor, scale: Tensor) -> None:
         """Keep the map as buffers, so that it is saved and moved with a model."""
         super().__init__()
+        _check_map(mean, scale)
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
 
@@ -98,7 +109,8 @@ class Affine(nn.Module):
                 f"expected 0 <= whiten <= 1, a power of the correlations, got {whiten}"
             )
         wide = x.double()
-        mean, std = wide.mean(0), wide.std(0, correction=0)
+        mean = wide.mean(0)
+        std = _spread(wide - mean)
         if whiten == 0:
             return cls(mean.to(x.dtype), std.to(x.dtype))
         unit = ((wide - mean) / std).flatten(1)
@@ -120,13 +132,12 @@ class Affine(nn.Module):
         return self.scale.shape != self.mean.shape
 
     def check(self, event: Sequence[int]) -> None:
-        """Refuse samples of another shape; a scale for all entries, or a channel, fits many."""
+        """Refuse samples of another shape; a mean () and a scale () hold for those of any."""
         own, event = tuple(self.mean.shape), tuple(event)
-        pairs = zip(own[::-1], event[::-1], strict=False)
-        spread = len(own) <= len(event) and all(a in (1, b) for a, b in pairs)
-        if event != own and (self.whitens or not spread):
+        if own and event != own:
             raise ValueError(
-                f"expected samples of shape {own}, as the units of this model are for, got {event}"
+                f"expected samples of shape {own}, as the units of this model are for, got "
+                f"{event}: a mean () and a scale () hold for all coordinates of any event"
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -145,16 +156,27 @@ class Affine(nn.Module):
             return self.mean + self.scale * z
         return self.mean + (z.flatten(1) @ self.scale.T).reshape(z.shape)
 
-    def log_det(self) -> Tensor:
-        """log |dx/dz| in nats; log p(x) = log p(z) - log_det."""
-        if not self.whitens:
+    def log_det(self, x: Tensor | None = None) -> Tensor:
+        """log |dx/dz| in nats, (); log p(x) = log p(z) - log_det.
+
+        Args:
+            x: any batch (B, *event), for its shape; needed where one number scales all of them.
+        """
+        if self.whitens:
+            log_det: Tensor = torch.linalg.slogdet(self.scale)[1]
+            return log_det
+        if self.scale.ndim:
             return self.scale.log().sum()
-        log_det: Tensor = torch.linalg.slogdet(self.scale)[1]
-        return log_det
+        if x is None:
+            raise ValueError(
+                "expected x (B, *event), got none: one number scales all coordinates, and the "
+                "determinant counts them"
+            )
+        return x.shape[1:].numel() * self.scale.log()
 
 
 class Denoiser(nn.Module, ABC):
-    """A model of E[x0 | x_t = x] for one process; subclasses define ``forward``.
+    """A model of E[x0 | x_t = x] for one process; subclasses define ``forward`` or ``predict``.
 
     Shapes: x (B, *), t () or (B,) in [0, 1]; every function returns a tensor of the shape of x.
     Conditions (a label y, say) are passed by name; bind them with ``Given``.
@@ -169,33 +191,98 @@ class Denoiser(nn.Module, ABC):
     affine: Affine | None
     """The map to the user's units; ``sample`` applies it to what it returns."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let what the class does not define follow from what it does, as the module says."""
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        for name in ("eps", "v", "score", "velocity"):
+            if name in own:
+                raise TypeError(
+                    f"expected {cls.__name__} to leave {name} to predict, but it defines it: "
+                    "override predict(quantity, x, t, **cond), from which all quantities follow, "
+                    "or forward, if x0_hat is what changes"
+                )
+        if not own.keys() & {"forward", "predict"}:
+            return
+        if "along" not in own:
+            cls.along = Denoiser.along  # type: ignore[method-assign]
+        if "predict" not in own:
+            cls.predict = Denoiser.predict  # type: ignore[method-assign]
+        elif "forward" not in own:
+            cls.forward = _x0(cls)  # type: ignore[method-assign]
+
     def __init__(self, sde: SDE, affine: Affine | None = None) -> None:
         """Keep the process and the units."""
         super().__init__()
+        if type(self).predict is Denoiser.predict and type(self).forward is Denoiser.forward:
+            raise TypeError(
+                f"expected {type(self).__name__} to define forward(x, t), x0_hat, or "
+                "predict(quantity, x, t), but it defines neither"
+            )
         self.sde = sde
         self.affine = affine
 
-    @abstractmethod
     def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """x0_hat(x, t) = E[x0 | x_t = x]."""
+        """x0_hat(x, t) = E[x0 | x_t = x]: what a call gives."""
+        return self.predict("x0", x, t, **cond)
 
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """Any of x0, eps, v, score and velocity at (x, t), of the shape of x.
+
+        Here by the table of ``prediction`` from x0_hat. At sigma = 0 what divides by it is not
+        finite, and nothing is read back from the device to say so: samplers and likelihoods
+        refuse a grid that touches t = 0 where it would matter.
+
+        Args:
+            quantity: which one.
+            x: states (B, *).
+            t: () or (B,).
+            cond: conditions, by name.
+        """
+        return convert(self.sde, "x0", quantity, x, t, self(x, t, **cond))
+
+    @final
     def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """The noise in x: (x - alpha x0_hat)/sigma."""
-        return (x - self._alpha(x, t) * self(x, t, **cond)) / self._sigma(x, t)
+        return self.predict("eps", x, t, **cond)
 
+    @final
     def v(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """alpha eps - sigma x0_hat (a prediction; not ``velocity``)."""
-        alpha, sigma, x0_hat = self._alpha(x, t), self._sigma(x, t), self(x, t, **cond)
-        return alpha / sigma * (x - alpha * x0_hat) - sigma * x0_hat
+        return self.predict("v", x, t, **cond)
 
+    @final
     def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """grad_x log p_t(x) = (alpha x0_hat - x)/sigma^2 = -eps/sigma, in 1/units of x."""
-        return -self.eps(x, t, **cond) / self._sigma(x, t)
+        return self.predict("score", x, t, **cond)
 
+    @final
     def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """dx/dt of the probability-flow ODE: f x - g^2/2 score (Song et al. 2021, eq. 13)."""
-        f, g2 = (like(rate, x) for rate in self.sde.rates(t))
-        return f * x - 0.5 * g2 * self.score(x, t, **cond)
+        return self.predict("velocity", x, t, **cond)
+
+    def tilt(self, x: Tensor, t: Tensor, **cond: Any) -> Tilt:
+        """The product of powers of densities whose score this is, for ``samplers.FeynmanKac``.
+
+        One density to the power 1, unless overridden: nothing to correct.
+        """
+        return alone(self.score(x, t, **cond))
+
+    def twist(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(x0_hat unguided, the pull on the score, log h of which it is the gradient).
+
+        What ``samplers.TwistedSMC`` steers by: (B, *), (B, *) and (B,). Nothing pulls, unless
+        overridden.
+        """
+        return self(x, t), torch.zeros_like(x), x.new_zeros(len(x))
+
+    def log_target(self, x: Tensor, t: Tensor) -> Tensor:
+        """The logarithm of what the unguided distribution is to be multiplied with, (B,).
+
+        For ``samplers.TwistedSMC``; of x itself at t = 0. Nothing, unless overridden with
+        ``twist``.
+        """
+        return x.new_zeros(len(x))
 
     def along(
         self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
@@ -213,26 +300,36 @@ class Denoiser(nn.Module, ABC):
             cond: conditions, for all of the grid.
         """
         times = onto(ts, x)
-        us, ws = _factors(ts, u, 0.0), _factors(ts, w, 1.0)
-        return lambda k, x: _mix(x, us[k], self(x, times[k], **cond), ws[k])
+        us, ws = numbers(ts, u, w)
+        return lambda k, x: blend(x, us[k], self(x, times[k], **cond), ws[k])
+
+    @property
+    def samples(self) -> int | None:
+        """How many samples its conditions belong to; None where they hold for any number."""
+        return None
 
     def part(self, index: slice) -> "Denoiser":
         """The same denoiser for these samples of a batch: their conditions are cut out."""
         return self
 
-    def _alpha(self, x: Tensor, t: Tensor) -> Tensor:
-        return like(self.sde.alpha(t), x)
 
-    def _sigma(self, x: Tensor, t: Tensor) -> Tensor:
-        return like(self.sde.sigma(t), x)
+def _x0(cls: type[Denoiser]) -> Callable[..., Tensor]:
+    """``forward`` of a class that defines predict: that class's own, whatever overrides it."""
+
+    def forward(self: Denoiser, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """x0_hat(x, t) = E[x0 | x_t = x]: what a call gives."""
+        return cls.predict(self, "x0", x, t, **cond)
+
+    return forward
 
 
 class _Network(Denoiser):
-    """A denoiser read off a network: x0_hat = skip x + out F, F = net(scale x, time, **cond).
+    """A denoiser read off a network, F = net(scale x, time, **cond); a subclass says what F is."""
 
-    A subclass is the pair (skip, out); F is what the network predicts, and where that is eps, say,
-    ``eps`` is F itself.
-    """
+    predicts: ClassVar[Known]
+    """What the network's output is."""
+    sigma_data: float = 1.0
+    """d of the table, where F is EDM's."""
 
     def __init__(self, net: nn.Module, sde: SDE, affine: Affine | None = None) -> None:
         """Keep the network, the process and the units.
@@ -245,101 +342,66 @@ class _Network(Denoiser):
         super().__init__(sde, affine)
         self.net = net
 
-    @abstractmethod
-    def mix(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(skip, out) at times of any shape."""
-
     def inputs(self, t: Tensor) -> tuple[Tensor | None, Tensor]:
         """(scale, time): what the network is called with; no scale is 1."""
         return None, t
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Skip x + out F."""
-        skip, out = (like(c, x) for c in self.mix(t))
-        return skip * x + out * self._own(x, t, **cond)
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """A x + b F by the table; F itself where that is asked."""
+        like(t, x)  # refuses times of another shape, before the network does in its own words
+        scale, time = self.inputs(t)
+        own: Tensor = self.net(
+            x if scale is None else like(scale, x) * x, time.to(x.dtype), **cond
+        )
+        return convert(self.sde, self.predicts, quantity, x, t, own, self.sigma_data)
 
     def along(
         self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
     ) -> Along:
-        """(u + w skip) x + w out F: a network of eps gives its output where eps is asked."""
-        if type(self).forward is not _Network.forward:
-            return super().along(ts, x, u, w, **cond)  # a subclass with an answer of its own
-        skip, out = self.mix(ts)
-        if w is not None:
-            skip, out = w * skip, w * out
-        us, ws = _factors(ts, skip if u is None else u + skip, 0.0), _factors(ts, out, 1.0)
+        """(u + w a) x + w b F: a network of eps gives its output where eps is asked."""
+        us, ws = self._own_factors(ts, u, w)
         scale, time = self.inputs(ts)
         scales = None if scale is None else scale.tolist()
         times = onto(time, x)
 
         def evaluate(k: int, x: Tensor) -> Tensor:
             own = self.net(x if scales is None else x * scales[k], times[k], **cond)
-            return _mix(x, us[k], own, ws[k])
+            return blend(x, us[k], own, ws[k])
 
         return evaluate
 
-    def _own(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        scale, time = self.inputs(t)
-        x = x if scale is None else like(scale, x) * x
-        out: Tensor = self.net(x, time.to(x.dtype), **cond)
-        return out
+    def _own_factors(
+        self, ts: Tensor, u: Tensor | None, w: Tensor | None
+    ) -> tuple[list[float], list[float]]:
+        """Factors of x and F in u x + w x0_hat."""
+        a, b = factors(self.sde, self.predicts, "x0", ts, self.sigma_data)
+        zero, one = torch.zeros_like(ts), torch.ones_like(ts)
+        u, w = zero if u is None else u, one if w is None else w
+        return numbers(ts, u if a is None else u + w * a, w if b is None else w * b)
 
 
 class EpsDenoiser(_Network):
     """A network that predicts eps: x0_hat = (x - sigma eps)/alpha (Ho et al. 2020, eq. 15)."""
 
-    def mix(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """1/alpha and -sigma/alpha."""
-        alpha = self.sde.alpha(t)
-        return 1 / alpha, -self.sde.sigma(t) / alpha
-
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """The network's own output."""
-        return self._own(x, t, **cond)
+    predicts = "eps"
 
 
 class X0Denoiser(_Network):
     """A network that predicts x0 itself."""
 
-    def mix(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """0 and 1."""
-        return torch.zeros_like(t), torch.ones_like(t)
+    predicts = "x0"
 
 
 class VDenoiser(_Network):
     """A network that predicts v: x0_hat = (alpha x - sigma v)/(alpha^2 + sigma^2)."""
 
-    def mix(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Alpha and -sigma over alpha^2 + sigma^2, for any process."""
-        alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
-        total = alpha**2 + self.sde.sigma2(t)
-        return alpha / total, -sigma / total
-
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """(sigma x + alpha v)/(alpha^2 + sigma^2): regular at t = 0."""
-        alpha, sigma = self._alpha(x, t), self._sigma(x, t)
-        return (sigma * x + alpha * self._own(x, t, **cond)) / (alpha**2 + sigma**2)
-
-    def v(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """The network's own output."""
-        return self._own(x, t, **cond)
+    predicts = "v"
 
 
 class ScoreDenoiser(_Network):
     """A network that predicts the score: x0_hat = (x + sigma^2 score)/alpha."""
 
-    def mix(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """1/alpha and sigma^2/alpha."""
-        alpha = self.sde.alpha(t)
-        return 1 / alpha, self.sde.sigma2(t) / alpha
-
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """-sigma score."""
-        return -self._sigma(x, t) * self.score(x, t, **cond)
-
-    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """The network's own output."""
-        return self._own(x, t, **cond)
+    predicts = "score"
 
 
 class EDMDenoiser(_Network):
@@ -360,6 +422,8 @@ class EDMDenoiser(_Network):
         Karras et al. 2022, eq. 7 and table 1.
     """
 
+    predicts = "F"
+
     def __init__(
         self, net: nn.Module, sde: SDE, affine: Affine | None = None, sigma_data: float = 1.0
     ) -> None:
@@ -369,17 +433,10 @@ class EDMDenoiser(_Network):
             raise ValueError(f"expected sigma_data > 0, got {sigma_data}")
         self.sigma_data = sigma_data
 
-    def mix(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """c_skip/alpha and c_out."""
-        d, s = self.sigma_data, (-self.sde.lam(t)).exp()
-        total = s**2 + d**2
-        return d**2 / total / self.sde.alpha(t), s * d / total.sqrt()
-
     def inputs(self, t: Tensor) -> tuple[Tensor | None, Tensor]:
-        """c_in/alpha and c_noise."""
-        lam = self.sde.lam(t)
-        c_in = ((-2 * lam).exp() + self.sigma_data**2).rsqrt()
-        return c_in / self.sde.alpha(t), -0.25 * lam
+        """c_in/alpha = 1/sqrt(sigma^2 + alpha^2 d^2) and c_noise."""
+        variance = self.sde.sigma2(t) + (self.sigma_data * self.sde.alpha(t)).square()
+        return variance.rsqrt(), -0.25 * self.sde.lam(t)
 
 
 class Wrapper(Denoiser):
@@ -391,6 +448,19 @@ class Wrapper(Denoiser):
         self.denoiser = denoiser
         self.regular = denoiser.regular
         self.inference = denoiser.inference
+
+    def pull(self, x: Tensor, t: Tensor) -> Tensor:
+        """What it adds to the score of the denoiser within, (B, *), in 1/units of x.
+
+        What ``samplers.MeanShift`` shifts the steps of the denoiser within by. Nothing, unless
+        overridden.
+        """
+        return torch.zeros_like(x)
+
+    @property
+    def samples(self) -> int | None:
+        """Those of the denoiser within; override it if the wrapper holds conditions too."""
+        return self.denoiser.samples
 
     def part(self, index: slice) -> Denoiser:
         """The same wrapper around that part; override it if the wrapper holds conditions too."""
@@ -405,64 +475,116 @@ class Wrapper(Denoiser):
 class Given(Wrapper):
     """A conditional denoiser with its conditions bound: Given(denoiser, y=labels).
 
+    One rule: the first dimension of a tensor counts samples. (B, *) is one value for each sample,
+    and is cut with the batch; (1, *), () or a plain number is one value for all. So one vector v
+    for all samples is ``v[None]``.
+
     Args:
         denoiser: takes the conditions by name.
-        cond: values; a tensor whose first dimension counts samples is cut with the batch, a
-            tensor () or a plain number holds for all samples.
+        cond: tensors or numbers; it gets tensors (B, *), a whole number as integers, another in
+            the dtype of x. None is passed on.
+
+    Raises:
+        ValueError: if conditions belong to different numbers of samples, or a vector (C,) is bound
+            where the network takes one for each sample.
     """
 
-    def __init__(self, denoiser: Denoiser, **cond: Any) -> None:
+    def __init__(self, denoiser: Denoiser, **cond: Condition) -> None:
         """Keep the conditions."""
         super().__init__(denoiser)
+        for name, value in cond.items():
+            _check_condition(name, value, denoiser)
         self.cond = cond
+        counts = {name: len(value) for name, value in cond.items() if _each(value)}
+        if len({denoiser.samples or 1, *counts.values()} - {1}) > 1:
+            raise ValueError(
+                f"expected conditions of one number of samples, got {counts} around a denoiser "
+                f"of {denoiser.samples or 'any number'}: bind one value for all, or one for each"
+            )
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """x0_hat under the bound conditions."""
-        return self._ask(self.denoiser, x, t, cond)
+    @property
+    def samples(self) -> int | None:
+        """How many samples the conditions are of; None where they are of all."""
+        counts = [len(value) for value in self.cond.values() if _each(value)]
+        return counts[0] if counts else self.denoiser.samples
 
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Eps under the bound conditions."""
-        return self._ask(self.denoiser.eps, x, t, cond)
-
-    def v(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """V under the bound conditions."""
-        return self._ask(self.denoiser.v, x, t, cond)
-
-    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Score under the bound conditions."""
-        return self._ask(self.denoiser.score, x, t, cond)
-
-    def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Velocity under the bound conditions."""
-        return self._ask(self.denoiser.velocity, x, t, cond)
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """That of the denoiser under the bound conditions; those of the call come first."""
+        return self.denoiser.predict(quantity, x, t, **self._bound(x) | cond)
 
     def along(
         self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
     ) -> Along:
         """Along the grid under the bound conditions."""
-        bound = {name: _spread(value, x) for name, value in self.cond.items()}
-        return self.denoiser.along(ts, x, u, w, **bound | cond)
+        return self.denoiser.along(ts, x, u, w, **self._bound(x) | cond)
 
     def part(self, index: slice) -> "Given":
         """Bind these samples' conditions."""
-        cond = {name: _cut(value, index) for name, value in self.cond.items()}
+        cond = {name: v[index] if _each(v) else v for name, v in self.cond.items()}
         return Given(self.denoiser.part(index), **cond)
 
-    def _ask(
-        self, function: Callable[..., Tensor], x: Tensor, t: Tensor, cond: dict[str, Any]
-    ) -> Tensor:
-        bound = {name: _spread(value, x) for name, value in self.cond.items()}
-        return function(x, t, **bound | cond)  # as functools.partial does
+    def _bound(self, x: Tensor) -> dict[str, Tensor | None]:
+        return {name: for_each(value, x) for name, value in self.cond.items()}
 
 
-def _factors(ts: Tensor, values: Tensor | None, usual: float) -> list[float]:
+def for_each(value: Condition, x: Tensor) -> Tensor | None:
+    """A condition as one value for each sample of x: (B, *)."""
+    if value is None:
+        return None
+    if not isinstance(value, Tensor):
+        number = int(value) if isinstance(value, Integral) else float(value)
+        dtype = torch.long if isinstance(value, Integral) else x.dtype
+        return torch.full((len(x),), number, dtype=dtype, device=x.device)
+    if value.ndim == 0 or len(value) == 1:
+        return value.expand(len(x), *value.shape[1:])
+    if len(value) == len(x):
+        return value
+    raise ValueError(
+        f"expected a condition for each of {len(x)} samples, got {len(value)}: "
+        "bind a single value, or as many as there are samples; one vector v for all is v[None]"
+    )
+
+
+def _each(value: object) -> TypeGuard[Tensor]:
+    """Whether a condition is one value for each sample, not one for all."""
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) > 1
+
+
+def _check_condition(name: str, value: object, denoiser: Denoiser) -> None:
+    """Refuse what is no condition, and a vector for all that looks like numbers for each."""
+    if not (value is None or isinstance(value, Tensor | Real)):
+        raise TypeError(
+            f"expected {name} to be a tensor or a number, got {type(value).__name__}: "
+            "torch.as_tensor(...) makes one of a list or an array"
+        )
+    size = getattr(getattr(denoiser, "net", None), "context", 0)
+    if name == "c" and size > 1 and _each(value) and value.ndim == 1:
+        raise ValueError(
+            f"expected c (B, {size}), or (1, {size}) for all samples, got {tuple(value.shape)}: "
+            "the first dimension counts samples, so one vector for all is c[None]"
+        )
+
+
+def numbers(ts: Tensor, u: Tensor | None, w: Tensor | None) -> tuple[list[float], list[float]]:
+    """Factors of x and of what is asked as plain numbers, one for each time: 0 and 1 if None."""
+    return _plain(ts, u, 0.0), _plain(ts, w, 1.0)
+
+
+def _plain(ts: Tensor, values: Tensor | None, usual: float) -> list[float]:
     """Plain numbers, one for each time; what is the usual one but for rounding, is that."""
     if values is None:
         return [usual] * len(ts)
-    return [usual if abs(v - usual) < 1e-14 else v for v in values.tolist()]
+    plain = values.tolist()
+    for t, value in zip(ts.tolist(), plain, strict=True):
+        if not math.isfinite(value):
+            raise ValueError(
+                f"expected finite factors of x and x0_hat at every time, got {value} at t = {t}: "
+                "what is asked divides by sigma, so let the times end above 0"
+            )
+    return [usual if abs(v - usual) < 1e-14 else v for v in plain]
 
 
-def _mix(x: Tensor, u: float, y: Tensor, w: float) -> Tensor:
+def blend(x: Tensor, u: float, y: Tensor, w: float) -> Tensor:
     """U x + w y; y itself where that is meant."""
     if u == 0 and w == 1:
         return y
@@ -484,22 +606,29 @@ def onto(ts: Tensor, x: Tensor) -> tuple[Tensor, ...]:
     return ts.to(x.dtype).to(x.device, non_blocking=True).unbind()
 
 
-def _cut(value: object, index: slice) -> object:
-    return value[index] if isinstance(value, Tensor) and value.ndim else value
-
-
-def _spread(value: object, x: Tensor) -> object:
-    """A number or a () tensor becomes one entry for each sample."""
-    if isinstance(value, int):
-        return torch.full((len(x),), value, device=x.device)
-    if isinstance(value, Tensor) and value.ndim == 0:
-        return value.expand(len(x))
-    if isinstance(value, Tensor) and len(value) != len(x):
+def _check_map(mean: Tensor, scale: Tensor) -> None:
+    """Refuse an affine map whose parts do not fit, or that has no inverse."""
+    d = mean.numel()
+    if scale.shape != mean.shape and (not mean.ndim or scale.shape != (d, d)):
         raise ValueError(
-            f"expected a condition for each of {len(x)} samples, got {len(value)}: "
-            "bind a single value, or as many as there are samples"
+            f"expected a scale of the shape of mean, {tuple(mean.shape)}, or a matrix ({d}, {d}), "
+            f"got {tuple(scale.shape)}: expand it, so that every coordinate has its own"
         )
-    return value
+    if scale.shape == mean.shape:
+        fine = (scale > 0) & scale.isfinite()
+    else:
+        fine = torch.linalg.slogdet(scale)[1].isfinite()
+    if not bool(fine.all() & mean.isfinite().all()):
+        raise ValueError(
+            "expected a finite mean and positive finite scales, or an invertible matrix, got "
+            "others: a coordinate of no width needs no model"
+        )
+
+
+def _spread(centred: Tensor) -> Tensor:
+    """Standard deviations of the columns (n, *), of any size: the squares are of order 1."""
+    size = centred.abs().amax(0)
+    return size * (centred / size).square().mean(0).sqrt()
 
 
 def check_data(x: Tensor) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import Denoiser
+from .prediction import Quantity, convert
 from .sde import SDE, like
 
 __all__ = ["GaussianMixture", "Law"]
@@ -125,22 +126,22 @@ class GaussianMixture(Law):
         log_joint, _, _, _ = self._resolve(x, t)
         return log_joint.softmax(1)
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """E[x0 | x_t = x] by components: bounded at every time."""
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """All by components, so that both ends of time are regular: v = -sigma (x0 + alpha score).
+
+        x0_hat is bounded at every time; the others are finite at t = 0 too, unless a covariance is
+        singular.
+        """
         log_joint, y, var, alpha = self._resolve(x, t)
+        r, slope = log_joint.softmax(1), -y / var  # (B, K, e)
+        if quantity not in ("x0", "v"):
+            score = self._rotate_back(r, slope, x)
+            return convert(self.sde, "score", quantity, x, t, score)
         means, basis, spectrum = self._cast(x)
-        turned = torch.einsum("kd,kde->ke", means, basis)
-        local = turned + alpha * spectrum * y / var  # (B, K, e)
-        return self._rotate_back(log_joint.softmax(1), local, x)
-
-    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """grad_x log p_t(x); finite at t = 0 too unless a covariance is singular."""
-        log_joint, y, var, _ = self._resolve(x, t)
-        return self._rotate_back(log_joint.softmax(1), -y / var, x)
-
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """-sigma score: zero at t = 0."""
-        return -like(self.sde.sigma(t), x) * self.score(x, t)
+        x0 = torch.einsum("kd,kde->ke", means, basis) - alpha * spectrum * slope
+        if quantity == "x0":
+            return self._rotate_back(r, x0, x)
+        return -like(self.sde.sigma(t), x) * self._rotate_back(r, x0 + alpha * slope, x)
 
     def posterior_cov(self, x: Tensor, t: Tensor) -> Tensor:
         """Cov[x0 | x_t = x], (B, d, d), as the spread within and between components."""

@@ -137,11 +137,8 @@ def test_shapes_and_dtypes(event, dtype, method):
     x = law.sample(20, ONE[0], torch.Generator().manual_seed(0)).reshape(20, *event).to(dtype)
 
     class Flat(type(law)):
-        def score(self, x, t):
-            return super().score(x.reshape(20, *self.event), t).reshape(x.shape)
-
-        def v(self, x, t):
-            return super().v(x.reshape(20, *self.event), t).reshape(x.shape)
+        def predict(self, quantity, x, t):
+            return super().predict(quantity, x.reshape(20, *self.event), t).reshape(x.shape)
 
     if not event:
         law.__class__ = Flat

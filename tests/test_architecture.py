@@ -19,7 +19,7 @@ PACKAGE = ROOT / "scoresde"
 # From the ground up. A room imports only rooms named before it, on its floor or below.
 FLOORS = {
     1: "autodiff sde grids chain noise files estimate",
-    2: "denoiser nets",
+    2: "prediction tilt denoiser nets",
     3: "mixture guidance losses samplers inverse likelihood",
     4: "physics data metrics training",
     5: "plots baselines interop lab",

@@ -150,8 +150,8 @@ def test_the_battery_sees_a_wrong_sampler():
 
 def test_the_battery_sees_a_wrong_denoiser():
     class Wrong(GaussianMixture):
-        def eps(self, x, t):
-            return 1.001 * super().eps(x, t)
+        def predict(self, quantity, x, t):
+            return (1.001 if quantity == "eps" else 1) * super().predict(quantity, x, t)
 
     law = Wrong([1.0], [[0.0]], [[[1.0]]], VPSDE())
     with pytest.raises(AssertionError, match="eps"):

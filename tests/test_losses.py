@@ -35,6 +35,7 @@ from scoresde.losses import (
 )
 from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP
+from scoresde.prediction import convert
 from scoresde.sde import VESDE, VPSDE, CosineVPSDE, KarrasSDE, StraightPath, SubVPSDE, like
 
 SDES = [VPSDE(), CosineVPSDE(), SubVPSDE(), VESDE(), KarrasSDE(2.0), StraightPath()]
@@ -283,11 +284,8 @@ class Scaled(Denoiser):
         super().__init__(law.sde)
         self.law, self.delta = law, delta
 
-    def forward(self, x, t):
-        raise NotImplementedError
-
-    def eps(self, x, t):
-        return (1 + self.delta) * self.law.eps(x, t)
+    def predict(self, quantity, x, t):
+        return convert(self.sde, "eps", quantity, x, t, (1 + self.delta) * self.law.eps(x, t))
 
 
 class TestExcess:

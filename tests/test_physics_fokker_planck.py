@@ -29,6 +29,7 @@ from scoresde.physics import (
     noising,
     score_residual,
 )
+from scoresde.prediction import convert
 
 TIMES = [0.02, 0.05, 0.3, 0.6, 1.0]
 SDE = VPSDE()
@@ -42,12 +43,9 @@ class Scaled(Denoiser):
         super().__init__(law.sde)
         self.law, self.delta = law, delta
 
-    def forward(self, x, t):
-        alpha, sigma2 = self.sde.alpha(t), self.sde.sigma2(t)
-        return (x + sigma2 * self.score(x, t)) / alpha
-
-    def score(self, x, t):
-        return (1 + self.delta) * self.law.score(x, t)
+    def predict(self, quantity, x, t):
+        score = (1 + self.delta) * self.law.score(x, t)
+        return convert(self.sde, "score", quantity, x, t, score)
 
 
 def time(t):

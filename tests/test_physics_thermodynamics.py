@@ -19,7 +19,7 @@ from scoresde import (
     uniform,
 )
 from scoresde.data import gm1, gm2
-from scoresde.denoiser import Denoiser, like
+from scoresde.denoiser import Denoiser
 from scoresde.physics.information import kl_to_prior
 from scoresde.physics.path_weights import path_kl, weighted_paths
 from scoresde.physics.thermodynamics import (
@@ -28,6 +28,7 @@ from scoresde.physics.thermodynamics import (
     entropy_production_rate,
     relative_entropy_decay,
 )
+from scoresde.prediction import convert
 
 G6 = DDPMChain((0.05, 0.2, 0.4, 0.1, 0.3))
 CHAINS = [G6, DDPMChain.linear(50, 0.01, 0.2), DDPMChain((0.9, 0.001, 0.7)), DDPMChain.cosine(20)]
@@ -52,11 +53,9 @@ class MisScaled(Denoiser):
         super().__init__(law.sde)
         self.law, self.delta = law, delta
 
-    def forward(self, x, t, **cond):
-        return (x + like(self.sde.sigma2(t), x) * self.score(x, t)) / like(self.sde.alpha(t), x)
-
-    def score(self, x, t, **cond):
-        return (1 + self.delta) * self.law.score(x, t)
+    def predict(self, quantity, x, t, **cond):
+        score = (1 + self.delta) * self.law.score(x, t)
+        return convert(self.sde, "score", quantity, x, t, score)
 
 
 # ---- entropy production -----------------------------------------------------------------------

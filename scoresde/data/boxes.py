@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..denoiser import like
 from ..mixture import Law
+from ..prediction import Quantity, convert
 from ..sde import SDE
 
 __all__ = ["Boxes", "checkerboard"]
@@ -76,19 +77,20 @@ class Boxes(Law):
         """Probability of each box given x_t = x: (n, d) -> (n, K)."""
         return self._joint(x, x.new_zeros(()) if t is None else t)[0].softmax(1)
 
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """E[eps | x_t = x], finite at every t: (n, d) -> (n, d)."""
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """From E[eps | x_t = x], finite at every t: (n, d) -> (n, d).
+
+        x0_hat = (x - sigma eps)/alpha and score = -eps/sigma with sigma kept from zero: at t = 0
+        the nearest point of the boxes, and 0 within them.
+        """
         log_joint, eps = self._joint(x, t)
-        return (log_joint.softmax(1)[:, :, None] * eps).sum(1)
-
-    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """grad log p_t = -eps/sigma: (n, d) -> (n, d)."""
-        return -self.eps(x, t) / self._path(x, t)[1]
-
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """x0_hat = (x - sigma eps)/alpha: (n, d) -> (n, d)."""
+        eps = (log_joint.softmax(1)[:, :, None] * eps).sum(1)
         alpha, sigma = self._path(x, t)
-        return (x - sigma * self.eps(x, t)) / alpha
+        if quantity == "x0":
+            return (x - sigma * eps) / alpha
+        if quantity in ("score", "velocity"):
+            return convert(self.sde, "score", quantity, x, t, -eps / sigma)
+        return convert(self.sde, "eps", quantity, x, t, eps)
 
     def sample(
         self, n: int, t: Tensor | None = None, generator: torch.Generator | None = None

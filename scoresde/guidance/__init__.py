@@ -21,6 +21,7 @@ References:
     Bradley and Nakkiran 2024 (arXiv:2408.09000): which law guidance samples.
 """
 
+from ..tilt import Tilt
 from .energy import (
     ClassifierLogProb,
     Guided,
@@ -29,10 +30,10 @@ from .energy import (
     Reward,
     classifier_log_prob,
     on_denoised,
+    tilt_of,
 )
 from .free import ClassifierFree, Rescaled
 from .temperature import Tempered
-from .tilt import Tilt, tilt_of
 
 __all__ = [
     "ClassifierFree",

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from ..autodiff import differentiating
-from ..denoiser import Along, Denoiser, Wrapper, like, onto
-from .tilt import Tilt, dot, tilt_of, twist_of
+from ..denoiser import Along, Denoiser, Wrapper, onto
+from ..prediction import Quantity, tilted
+from ..tilt import Tilt, dot
 
 __all__ = [
     "ClassifierLogProb",
@@ -27,6 +28,7 @@ __all__ = [
     "Reward",
     "classifier_log_prob",
     "on_denoised",
+    "tilt_of",
 ]
 
 LogH = Callable[[Tensor, Tensor], Tensor]
@@ -42,8 +44,8 @@ class Guided(Wrapper):
     Args:
         denoiser: the unguided one.
         log_h: (x, t) -> (B,), differentiable by ``torch.func``. If it holds tensors that count
-            samples, give it ``part(index)``, as ``classifier_log_prob`` does; if it calls
-            torch.autograd, an attribute ``inference = False``.
+            samples, give it ``part(index)`` and ``samples``, how many, as ``classifier_log_prob``
+            does; if it calls torch.autograd, an attribute ``inference = False``.
         scale: strength; 0 is no guidance, 1 is Bayes where h is a likelihood.
     """
 
@@ -76,11 +78,10 @@ class Guided(Wrapper):
             gradient, log_h = torch.func.grad(total, has_aux=True)(x)
         return gradient, log_h
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """x0_hat + sigma^2/alpha pull."""
-        gain = like(self.sde.sigma2(t) / self.sde.alpha(t), x)
-        x0_hat: Tensor = self.denoiser(x, t, **cond)
-        return x0_hat + gain * self.pull(x, t)
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """That of the denoiser within, with the pull added to its score."""
+        inner = self.denoiser.predict(quantity, x, t, **cond)
+        return tilted(self.sde, quantity, t, inner, self.pull(x, t))
 
     def along(
         self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
@@ -91,43 +92,27 @@ class Guided(Wrapper):
         gains = (gain if w is None else w * gain).tolist()
         return lambda k, x: evaluate(k, x).add(self.pull(x, times[k]), alpha=gains[k])
 
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Eps - sigma pull."""
-        return self.denoiser.eps(x, t, **cond) - like(self.sde.sigma(t), x) * self.pull(x, t)
-
-    def v(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """V - (sigma/alpha) (alpha^2 + sigma^2) pull."""
-        alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
-        gain = like(sigma / alpha * (alpha**2 + self.sde.sigma2(t)), x)
-        return self.denoiser.v(x, t, **cond) - gain * self.pull(x, t)
-
-    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Score + pull."""
-        return self.denoiser.score(x, t, **cond) + self.pull(x, t)
-
-    def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Velocity - g^2/2 pull."""
-        half_g2 = like(0.5 * self.sde.g2(t), x)
-        return self.denoiser.velocity(x, t, **cond) - half_g2 * self.pull(x, t)
-
     def tilt(self, x: Tensor, t: Tensor, **cond: Any) -> Tilt:
         """q (p h)^scale/p^scale: right where h = p(y | x_t), whose p h is a law of its own."""
-        inner, pull = tilt_of(self.denoiser, x, t, **cond), self.gradient(x, t)
+        inner, pull = self.denoiser.tilt(x, t, **cond), self.gradient(x, t)
         more = 2 * dot(inner.base, pull) + dot(pull, pull)  # |s + pull|^2 - |s|^2
         score = inner.score + self.scale * pull
         return Tilt(score, inner.square + self.scale * more, inner.base)
 
     def twist(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x0_hat unguided, the pull, and scale log h of which it is the gradient, (B,)."""
-        x0_hat, inner, log_h = twist_of(self.denoiser, x, t)
+        x0_hat, inner, log_h = self.denoiser.twist(x, t)
         gradient, more = self._gradient(x, t)
         return x0_hat, inner + self.scale * gradient, log_h + self.scale * more
 
     def log_target(self, x: Tensor, t: Tensor) -> Tensor:
         """scale log h(x, t), (B,): what the law of the samples is to be multiplied with."""
-        own: Any = getattr(self.denoiser, "log_target", None)
-        log_h = self.scale * self.log_h(x, t)
-        return log_h if own is None else log_h + own(x, t)
+        return self.scale * self.log_h(x, t) + self.denoiser.log_target(x, t)
+
+    @property
+    def samples(self) -> int | None:
+        """Those of the denoiser within, or of log h where it says so."""
+        return super().samples or getattr(self.log_h, "samples", None)
 
     def part(self, index: slice) -> "Guided":
         """Guide these samples of a batch."""
@@ -149,6 +134,11 @@ class OnDenoised:
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """The reward of what x looks like it will become, (B,)."""
         return self.reward(self.denoiser(x, t))
+
+    @property
+    def samples(self) -> int | None:
+        """Those of the denoiser, or of the reward where it says so."""
+        return self.denoiser.samples or getattr(self.reward, "samples", None)
 
     def part(self, index: slice) -> "OnDenoised":
         """For these samples of a batch."""
@@ -198,6 +188,11 @@ class ClassifierLogProb:
             )
         return log_p.gather(1, self.y.expand(len(x))[:, None])[:, 0]
 
+    @property
+    def samples(self) -> int | None:
+        """How many labels there are; None for one label for all."""
+        return None if isinstance(self.y, int) or self.y.ndim == 0 else len(self.y)
+
     def part(self, index: slice) -> "ClassifierLogProb":
         """The labels of these samples of a batch."""
         if isinstance(self.y, int) or self.y.ndim == 0:
@@ -239,3 +234,8 @@ def classifier_log_prob(
         ValueError: if a label is no such number.
     """
     return ClassifierLogProb(classifier, y)
+
+
+def tilt_of(denoiser: Denoiser, x: Tensor, t: Tensor, **cond: Any) -> Tilt:
+    """Deprecated: ``denoiser.tilt(x, t, **cond)``, which this is."""
+    return denoiser.tilt(x, t, **cond)

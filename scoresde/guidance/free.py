@@ -6,12 +6,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..denoiser import Along, Denoiser, Given, Wrapper, _spread, like
-from .tilt import Tilt, alone, tilt_of
+from ..denoiser import Along, Denoiser, Given, Wrapper, blend, for_each, like, numbers
+from ..prediction import Quantity
+from ..tilt import Tilt, alone
 
 __all__ = ["ClassifierFree", "Rescaled"]
-
-Ask = Callable[..., Tensor]
 
 
 class ClassifierFree(Wrapper):
@@ -62,16 +61,17 @@ class ClassifierFree(Wrapper):
         low, high = self.interval
         return torch.where((t >= low) & (t <= high), w, 1.0)
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """x0_hat of the mixture."""
-        return self._mix(lambda d, *a, **k: d(*a, **k), x, t, cond)
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """The mixture of what both predict."""
+        c, u = self.pair(quantity, x, t, cond)
+        return torch.lerp(u, c, like(self.strength(t), x))
 
     def along(
         self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
     ) -> Along:
         """The mixture of both along the grid; of the conditional alone where w = 1."""
         c, strengths = self.denoiser.along(ts, x, u, w, **cond), self.strength(ts).tolist()
-        ask = self._both_along(ts, x, u, w, cond)
+        ask = self.pair_along(ts, x, u, w, cond)
 
         def evaluate(k: int, x: Tensor) -> Tensor:
             if strengths[k] == 1:
@@ -81,45 +81,48 @@ class ClassifierFree(Wrapper):
 
         return evaluate
 
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Eps of the mixture."""
-        return self._mix(lambda d, *a, **k: d.eps(*a, **k), x, t, cond)
-
-    def v(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """V of the mixture."""
-        return self._mix(lambda d, *a, **k: d.v(*a, **k), x, t, cond)
-
-    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Score of the mixture."""
-        return self._mix(lambda d, *a, **k: d.score(*a, **k), x, t, cond)
-
-    def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Velocity of the mixture."""
-        return self._mix(lambda d, *a, **k: d.velocity(*a, **k), x, t, cond)
-
     def tilt(self, x: Tensor, t: Tensor, **cond: Any) -> Tilt:
         """u^{1-w} c^w."""
         if self._one_batch(x, cond)[0] is not None:
-            c, u = map(alone, self.pair(lambda d, *a, **k: d.score(*a, **k), x, t, cond))
+            c, u = map(alone, self.pair("score", x, t, cond))
         else:
-            c, u = (tilt_of(d, x, t, **cond) for d in (self.denoiser, self.unconditional))
+            c, u = (d.tilt(x, t, **cond) for d in (self.denoiser, self.unconditional))
         w = self.strength(t)
         score = torch.lerp(u.score, c.score, like(w, x))
         return Tilt(score, torch.lerp(u.square, c.square, w.to(x.dtype)), u.base)
+
+    @property
+    def samples(self) -> int | None:
+        """Those of either model."""
+        return super().samples or self.unconditional.samples
 
     def part(self, index: slice) -> "ClassifierFree":
         """Guide these samples of a batch."""
         c, u = self.denoiser.part(index), self.unconditional.part(index)
         return ClassifierFree(c, u, self.w, self.interval)
 
-    def pair(self, ask: Ask, x: Tensor, t: Tensor, cond: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """What both models answer, the conditional first; ask(denoiser, x, t, **cond)."""
+    def pair(
+        self, quantity: Quantity, x: Tensor, t: Tensor, cond: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """What both models predict, the conditional first."""
         model, both = self._one_batch(x, cond)
         if model is not None:
             times = torch.cat([t, t]) if t.ndim else t
-            first, second = ask(model, torch.cat([x, x]), times, **both).chunk(2)
-            return first, second
-        return ask(self.denoiser, x, t, **cond), ask(self.unconditional, x, t, **cond)
+            c, u = model.predict(quantity, torch.cat([x, x]), times, **both).chunk(2)
+        else:
+            c, u = (d.predict(quantity, x, t, **cond) for d in (self.denoiser, self.unconditional))
+        return c, u
+
+    def pair_along(
+        self, ts: Tensor, x: Tensor, u: Tensor | None, w: Tensor | None, cond: dict[str, Any]
+    ) -> Callable[[int, Tensor], tuple[Tensor, ...]]:
+        """(k, x) -> what both answer at the k-th time, u_k x + w_k x0_hat of each."""
+        model, both = self._one_batch(x, cond)
+        if model is not None:
+            twice = model.along(ts, torch.cat([x, x]), u, w, **both)
+            return lambda k, x: twice(k, torch.cat([x, x])).chunk(2)
+        pair = [d.along(ts, x, u, w, **cond) for d in (self.denoiser, self.unconditional)]
+        return lambda k, x: tuple(ask(k, x) for ask in pair)
 
     def _one_batch(
         self, x: Tensor, cond: dict[str, Any]
@@ -135,24 +138,11 @@ class ClassifierFree(Wrapper):
             return None, {}
         if type(c.denoiser).part is not Denoiser.part:
             return None, {}
-        both = {name: _join(_spread(c.cond[name], x), _spread(u.cond[name], x)) for name in c.cond}
+        both = {
+            name: _join(for_each(c.cond[name], x), for_each(u.cond[name], x)) for name in c.cond
+        }
         known = {name: value for name, value in both.items() if value is not None}
         return (c.denoiser, known) if len(known) == len(both) else (None, {})
-
-    def _mix(self, ask: Ask, x: Tensor, t: Tensor, cond: dict[str, Any]) -> Tensor:
-        first, second = self.pair(ask, x, t, cond)
-        return torch.lerp(second, first, like(self.strength(t), x))
-
-    def _both_along(
-        self, ts: Tensor, x: Tensor, u: Tensor | None, w: Tensor | None, cond: dict[str, Any]
-    ) -> Callable[[int, Tensor], tuple[Tensor, ...]]:
-        """(k, x) -> what both answer at the k-th time."""
-        model, both = self._one_batch(x, cond)
-        if model is not None:
-            twice = model.along(ts, torch.cat([x, x]), u, w, **both)
-            return lambda k, x: twice(k, torch.cat([x, x])).chunk(2)
-        pair = [d.along(ts, x, u, w, **cond) for d in (self.denoiser, self.unconditional)]
-        return lambda k, x: tuple(ask(k, x) for ask in pair)
 
 
 class Rescaled(Wrapper):
@@ -161,7 +151,9 @@ class Rescaled(Wrapper):
         x0_hat -> [phi std(c)/std(x0_hat) + 1 - phi] x0_hat,
 
     std over the numbers of one sample. A remedy against the oversaturated images of large w; it
-    has no meaning for points of the plane.
+    has no meaning for points of the plane. A sample whose numbers are all equal, as is every event
+    of one coordinate, has no spread to restore, and stays. Samplers do not evaluate u at the times
+    outside the interval.
 
     Args:
         guided: the mixture to rescale.
@@ -187,15 +179,37 @@ class Rescaled(Wrapper):
 
     def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """x0_hat of the mixture, rescaled."""
-        c, u = self.guided.pair(lambda d, *a, **k: d(*a, **k), x, t, cond)
-        mixed = torch.lerp(u, c, like(self.guided.strength(t), x))
-        ratio = _std(c) / _std(mixed).clamp(min=torch.finfo(x.dtype).tiny)
-        return mixed * like(self.phi * ratio + 1 - self.phi, x)
+        c, u = self.guided.pair("x0", x, t, cond)
+        return self._rescaled(torch.lerp(u, c, like(self.guided.strength(t), x)), c)
+
+    def along(
+        self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
+    ) -> Along:
+        """U x + w x0_hat; of the conditional alone where w = 1: nothing is to be rescaled."""
+        alone = self.guided.denoiser.along(ts, x, u, w, **cond)
+        strengths, us, ws = self.guided.strength(ts).tolist(), *numbers(ts, u, w)
+        ask = self.guided.pair_along(ts, x, None, None, cond)
+
+        def evaluate(k: int, x: Tensor) -> Tensor:
+            if strengths[k] == 1:
+                return alone(k, x)
+            c, v = ask(k, x)
+            return blend(x, us[k], self._rescaled(torch.lerp(v, c, strengths[k]), c), ws[k])
+
+        return evaluate
+
+    def _rescaled(self, mixed: Tensor, c: Tensor) -> Tensor:
+        std, wanted = _std(mixed), _std(c)
+        spreads = std > 0
+        ratio = (wanted / std.where(spreads, 1.0)).where(spreads, 1.0)
+        return mixed * like(self.phi * ratio + 1 - self.phi, mixed)
 
 
 def _std(x: Tensor) -> Tensor:
-    """Of the numbers of each sample, (B, *) -> (B,)."""
-    return x.flatten(1).std(1, correction=0)
+    """Of the numbers of each sample, (B, *) -> (B,); 0 where it is only the rounding of a mean."""
+    flat = x.flatten(1)
+    std = flat.std(1, correction=0)
+    return std.where(std > 8 * torch.finfo(x.dtype).eps * flat.abs().amax(1), 0.0)
 
 
 def _join(first: object, second: object) -> Tensor | None:

@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from ..denoiser import Along, Denoiser, Wrapper, like
-from .tilt import Tilt, tilt_of
+from ..prediction import Quantity, factors
+from ..tilt import Tilt
 
 __all__ = ["Tempered"]
 
@@ -36,10 +37,11 @@ class Tempered(Wrapper):
         """1/T."""
         return 1 / self.temperature
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """(1 - 1/T) x/alpha + x0_hat/T."""
-        x0_hat: Tensor = self.denoiser(x, t, **cond)
-        return (1 - self.power) * x / self._alpha(x, t) + self.power * x0_hat
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """Q/T + (1 - 1/T) a x, where Q = a x + b score."""
+        out = self.power * self.denoiser.predict(quantity, x, t, **cond)
+        a, _ = factors(self.sde, "score", quantity, t)
+        return out if a is None else out + (1 - self.power) * like(a, x) * x
 
     def along(
         self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
@@ -50,25 +52,7 @@ class Tempered(Wrapper):
         share = ts.new_full(ts.shape, self.power) if w is None else self.power * w
         return self.denoiser.along(ts, x, rest if u is None else u + rest, share, **cond)
 
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """eps/T."""
-        return self.power * self.denoiser.eps(x, t, **cond)
-
-    def v(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """v/T - (1 - 1/T) (sigma/alpha) x."""
-        rest = like((1 - self.power) * self.sde.sigma(t) / self.sde.alpha(t), x)
-        return self.power * self.denoiser.v(x, t, **cond) - rest * x
-
-    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """score/T."""
-        return self.power * self.denoiser.score(x, t, **cond)
-
-    def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """velocity/T + (1 - 1/T) f x."""
-        rest = like((1 - self.power) * self.sde.f(t), x)
-        return self.power * self.denoiser.velocity(x, t, **cond) + rest * x
-
     def tilt(self, x: Tensor, t: Tensor, **cond: Any) -> Tilt:
         """q^{1/T}."""
-        inner = tilt_of(self.denoiser, x, t, **cond)
+        inner = self.denoiser.tilt(x, t, **cond)
         return Tilt(self.power * inner.score, self.power * inner.square, inner.base)

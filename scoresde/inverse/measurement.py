@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..denoiser import Affine, Denoiser, Wrapper
 from ..mixture import GaussianMixture
+from ..prediction import Quantity
 from .operators import Linear
 
 __all__ = ["Measurement", "Observed", "log_evidence", "posterior"]
@@ -80,7 +81,7 @@ class Measurement(nn.Module):
         """The same measurement of z, where x0 = mean + scale z are the user's units."""
         if affine is None:
             return self
-        if isinstance(self.operator, Linear) and not affine.whitens:
+        if isinstance(self.operator, Linear) and affine.mean.ndim and not affine.whitens:
             scale = affine.scale.flatten()[0]
             if bool((affine.scale == scale).all()):  # A (mean + c z) = A mean + c A z
                 y = (self.y - self.operator(affine.mean[None])) / scale
@@ -104,10 +105,16 @@ class Observed(Wrapper):
         super().__init__(denoiser)
         self.measurement = measurement.within(denoiser.affine)
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """x0_hat of the prior."""
-        x0_hat: Tensor = self.denoiser(x, t, **cond)
-        return x0_hat
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """That of the prior."""
+        return self.denoiser.predict(quantity, x, t, **cond)
+
+    @property
+    def samples(self) -> int | None:
+        """Those of the prior, or as many as there are measurements."""
+        return super().samples or (
+            len(self.measurement.y) if len(self.measurement.y) > 1 else None
+        )
 
     def part(self, index: slice) -> "Observed":
         """The same for these samples of a batch."""

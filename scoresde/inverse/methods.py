@@ -29,6 +29,7 @@ from torch import Tensor
 
 from ..autodiff import differentiating
 from ..denoiser import Denoiser, like
+from ..prediction import Quantity, tilted
 from .measurement import Measurement, Observed
 from .operators import Linear
 
@@ -84,19 +85,14 @@ class _Pulled(Observed):
             force = self.force(residual, x0, pull, t)
             return x0, pull(force), _dot(residual, force)
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """x0_hat + sigma^2/alpha pull."""
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """That of the prior with the pull added to its score: at t = 0 finite where that is.
+
+        x0_hat takes one evaluation, others two.
+        """
         x0, pull = self.resolve(x, t, **cond)
-        return x0 + self._gain(t, x) * pull
-
-    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Score + pull: finite at t = 0 where the score of the prior is."""
-        return self.denoiser.score(x, t, **cond) + self.resolve(x, t, **cond)[1]
-
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Eps - sigma pull."""
-        pull = self.resolve(x, t, **cond)[1]
-        return self.denoiser.eps(x, t, **cond) - self._sigma(x, t) * pull
+        out = x0 if quantity == "x0" else self.denoiser.predict(quantity, x, t, **cond)
+        return tilted(self.sde, quantity, t, out, pull)
 
     def _gain(self, t: Tensor, x: Tensor) -> Tensor:
         return like(self.sde.sigma2(t) / self.sde.alpha(t), x)

@@ -96,7 +96,7 @@ def elbo(
     ends = torch.tensor([first_time(denoiser, t_eps), sde.t_max], dtype=torch.float64)
     radius = sde.log_alpha(ends) + 0.5 * (-2 * sde.lam(ends)).exp().log1p()
     with torch.set_grad_enabled(differentiable):
-        unit = 0.0 if affine is None else affine.log_det()
+        unit = 0.0 if affine is None else affine.log_det(x)
         path = _path(denoiser, x, ends, nodes, finest, noise)
         path = path - x.shape[1:].numel() * float(radius.diff()) + unit
         prior, mean = _cross_entropy(denoiser, x), path.mean(1)

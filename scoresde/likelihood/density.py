@@ -124,7 +124,7 @@ def ode_likelihood(
     trace, start = _probes(probes, z, generator), first_time(denoiser, t_eps)
     end = carry(denoiser, z, walk or Adaptive(), start, trace, differentiable=differentiable)
     with torch.set_grad_enabled(differentiable):
-        change = end.growth.mean(1) - (0 if affine is None else affine.log_det())
+        change = end.growth.mean(1) - (0 if affine is None else affine.log_det(x))
         under_prior = denoiser.sde.prior(end.t).log_prob(end.x) + change
         under_law = None if prior is None else prior.log_prob(end.x, end.t) + change
         best = under_prior if under_law is None else under_law

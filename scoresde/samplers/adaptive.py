@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..denoiser import Denoiser, Wrapper
 from ..noise import Noise
+from ..prediction import Quantity
 from .base import Callback, Sampler
 
 __all__ = ["Counted", "PFAdaptive"]
@@ -57,31 +58,10 @@ class Counted(Wrapper):
         """Evaluations so far."""
         return self._calls[0]
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """x0_hat, counted."""
-        return self._count(self.denoiser, x, t, cond)
-
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Eps, counted."""
-        return self._count(self.denoiser.eps, x, t, cond)
-
-    def v(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """V, counted."""
-        return self._count(self.denoiser.v, x, t, cond)
-
-    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Score, counted."""
-        return self._count(self.denoiser.score, x, t, cond)
-
-    def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Velocity, counted."""
-        return self._count(self.denoiser.velocity, x, t, cond)
-
-    def _count(
-        self, function: Callable[..., Tensor], x: Tensor, t: Tensor, cond: dict[str, Any]
-    ) -> Tensor:
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """That of the denoiser within, counted."""
         self._calls[0] += 1
-        return function(x, t, **cond)
+        return self.denoiser.predict(quantity, x, t, **cond)
 
 
 @dataclass(frozen=True)
@@ -158,11 +138,7 @@ class _Angle:
         time = time.clamp(self.low, self.high)
         alpha, sigma = float(sde.alpha(time)), float(sde.sigma(time))
         r, t = math.hypot(alpha, sigma), time.to(y.dtype).to(y.device)
-        if self.denoiser.regular and phi < math.pi / 4:  # the form that is finite at t = 0
-            slope: Tensor = (self.denoiser.score(y * r, t) * r + y) * (-sigma / alpha)
-            return slope
-        v: Tensor = self.denoiser.v(y * r, t)
-        return v / r
+        return self.denoiser.v(y * r, t) / r
 
 
 def _torchdiffeq(

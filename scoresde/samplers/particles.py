@@ -6,7 +6,7 @@ to the same powers, is the guided step about a x + b sum_i a_i x0_hat_i, times a
 
     prod_i N(y; m_i, c^2)^{a_i} = N(y; sum_i a_i m_i, c^2) e^{dw},
     dw = (|sum_i a_i m_i|^2 - sum_i a_i |m_i|^2)/(2 c^2) = 1/2 (b sigma^2/(alpha c))^2 excess,
-    excess = |sum_i a_i s_i|^2 - sum_i a_i |s_i|^2        (``guidance.Tilt``).
+    excess = |sum_i a_i s_i|^2 - sum_i a_i |s_i|^2        (``scoresde.tilt``).
 
 So particles that walk the guided steps and gather the weights e^{dw} have the law of the product
 of the paths, prod_i P_i^{a_i}. All p_i have the same forward steps, so the ratio of two of these
@@ -25,7 +25,7 @@ References:
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,18 +39,6 @@ from .onestep import DDIM, Ancestral, EulerMaruyama, ReverseDiffusion
 __all__ = ["FeynmanKac", "Particles", "Weighted", "uniforms"]
 
 Steps = EulerMaruyama | ReverseDiffusion | Ancestral | DDIM
-
-
-class _Tilt(Protocol):
-    @property
-    def score(self) -> Tensor: ...
-    @property
-    def excess(self) -> Tensor: ...
-
-
-@runtime_checkable
-class _Tilted(Protocol):
-    def tilt(self, x: Tensor, t: Tensor) -> _Tilt: ...
 
 
 class Particles(NamedTuple):
@@ -188,7 +176,7 @@ class FeynmanKac(Weighted):
         self, denoiser: Denoiser, x: Tensor, ts: Tensor, noise: Noise, callback: Callback | None
     ) -> Particles:
         """Weigh by the excess at the start of each step, resample, take the guided step."""
-        if not isinstance(denoiser, _Tilted):
+        if type(denoiser).tilt is Denoiser.tilt:
             raise TypeError(
                 f"expected a guided denoiser, with tilt(x, t), got {type(denoiser).__name__}: "
                 "what nothing guides needs no correction; use EulerMaruyama()"

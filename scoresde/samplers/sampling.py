@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..denoiser import Affine, Denoiser
+from ..denoiser import Denoiser
 from ..noise import BlockNoise, block_size
 from .base import Callback, Sampler, check_grid, check_parts, recording
 from .checks import home
@@ -72,7 +72,7 @@ def sample(
     device = at if device is None else torch.device(device)
     state = own or dtype or torch.get_default_dtype()
     seed = int(torch.randint(2**62, ())) if seed is None else seed
-    n, *event = _shape(shape, denoiser.affine)
+    n, *event = _shape(shape, denoiser)
     std, size = denoiser.sde.prior(ts[0]).std, _chunk(chunk, event, device)
     out = []
     with recording(denoiser, differentiable):
@@ -98,13 +98,18 @@ def _users_units(x: Tensor, affine: Affine | None) -> Tensor:
     return x if affine is None else affine.inverse(x.to(affine.mean.dtype))
 
 
-def _shape(shape: Sequence[int], affine: Affine | None) -> tuple[int, ...]:
-    """(n, *event), of the event that the denoiser's units are for, or one clear error."""
+def _shape(shape: Sequence[int], denoiser: Denoiser) -> tuple[int, ...]:
+    """(n, *event), what the denoiser's units and conditions are for, or one clear error."""
     sizes = tuple(shape) if isinstance(shape, Sequence) else ()
     if not sizes or any(not isinstance(n, int) or n < 1 for n in sizes):
         raise ValueError(f"expected a shape (n, *event) of positive integers, got {shape}")
-    if affine is not None:
-        affine.check(sizes[1:])
+    if denoiser.affine is not None:
+        denoiser.affine.check(sizes[1:])
+    if denoiser.samples not in (None, sizes[0]):
+        raise ValueError(
+            f"expected conditions of {sizes[0]} samples, as the shape says, or of all, got "
+            f"{denoiser.samples}: bind one value, or as many as there are samples"
+        )
     return sizes
 
 

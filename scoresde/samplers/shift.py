@@ -2,24 +2,17 @@ r"""Guidance of a step instead of a score: the mean of the Gaussian that it draw
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, Wrapper
 from ..sde import SDE
 from .base import TableSampler, Walk
 from .onestep import Ancestral
 from .table import Row, Table
 
 __all__ = ["MeanShift"]
-
-
-@runtime_checkable
-class _Guided(Protocol):
-    denoiser: Denoiser
-
-    def pull(self, x: Tensor, t: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -65,12 +58,12 @@ class MeanShift(TableSampler):
         """The sampler's own loop with the unguided denoiser, and every step shifted.
 
         Raises:
-            TypeError: if the denoiser is not a ``Guided`` one.
+            TypeError: if the denoiser is no ``Wrapper`` with a pull, as ``Guided`` is.
         """
-        if not isinstance(denoiser, _Guided):
+        if not isinstance(denoiser, Wrapper) or type(denoiser).pull is Wrapper.pull:
             raise TypeError(
-                f"expected Guided(denoiser, log_h), whose gradient shifts the steps, got "
-                f"{type(denoiser).__name__}"
+                f"expected Guided(denoiser, log_h), whose gradient shifts the steps, or another "
+                f"Wrapper that defines pull(x, t), got {type(denoiser).__name__}"
             )
         return _Shifted(self.sampler, denoiser.pull).bind(denoiser.denoiser, x, ts)
 

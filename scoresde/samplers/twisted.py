@@ -24,7 +24,6 @@ References:
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,12 +34,6 @@ from .base import Callback, tabulate
 from .particles import Particles, Weighted, uniforms
 
 __all__ = ["TwistedSMC"]
-
-
-@runtime_checkable
-class _Twisted(Protocol):
-    def twist(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
-    def log_target(self, x: Tensor, t: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ class TwistedSMC(Weighted):
         self, denoiser: Denoiser, x: Tensor, ts: Tensor, noise: Noise, callback: Callback | None
     ) -> Particles:
         """Weigh by what the guess became, resample, take the shifted step."""
-        if not isinstance(denoiser, _Twisted):
+        if type(denoiser).twist is Denoiser.twist:
             raise TypeError(
                 f"expected a denoiser with twist(x, t), as MomentMatching(denoiser, measurement) "
                 f"or Guided(denoiser, log_h), got {type(denoiser).__name__}"
