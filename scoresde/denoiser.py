@@ -207,7 +207,7 @@ class Denoiser(nn.Module, ABC):
         if "along" not in own:
             cls.along = Denoiser.along  # type: ignore[method-assign]
         if "predict" not in own:
-            cls.predict = Denoiser.predict  # type: ignore[method-assign]
+            cls.predict = _from_x0(cls)  # type: ignore[method-assign]
         elif "forward" not in own:
             cls.forward = _x0(cls)  # type: ignore[method-assign]
 
@@ -224,14 +224,14 @@ class Denoiser(nn.Module, ABC):
 
     def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """x0_hat(x, t) = E[x0 | x_t = x]: what a call gives."""
-        return self.predict("x0", x, t, **cond)
+        raise NotImplementedError(f"{type(self).__name__} defines neither forward nor predict")
 
     def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """Any of x0, eps, v, score and velocity at (x, t), of the shape of x.
 
-        Here by the table of ``prediction`` from x0_hat. At sigma = 0 what divides by it is not
-        finite, and nothing is read back from the device to say so: samplers and likelihoods
-        refuse a grid that touches t = 0 where it would matter.
+        By the table of ``prediction`` from x0_hat, unless overridden. At sigma = 0 what divides by
+        it is not finite, and nothing is read back from the device to say so: samplers and
+        likelihoods refuse a grid that touches t = 0 where it would matter.
 
         Args:
             quantity: which one.
@@ -239,7 +239,7 @@ class Denoiser(nn.Module, ABC):
             t: () or (B,).
             cond: conditions, by name.
         """
-        return convert(self.sde, "x0", quantity, x, t, self(x, t, **cond))
+        raise NotImplementedError(f"{type(self).__name__} defines neither forward nor predict")
 
     @final
     def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
@@ -313,14 +313,27 @@ class Denoiser(nn.Module, ABC):
         return self
 
 
+# What follows calls the method of the class that defines it, so that super() never comes back.
+
+
 def _x0(cls: type[Denoiser]) -> Callable[..., Tensor]:
-    """``forward`` of a class that defines predict: that class's own, whatever overrides it."""
+    """``forward`` of a class that defines predict."""
 
     def forward(self: Denoiser, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         """x0_hat(x, t) = E[x0 | x_t = x]: what a call gives."""
         return cls.predict(self, "x0", x, t, **cond)
 
     return forward
+
+
+def _from_x0(cls: type[Denoiser]) -> Callable[..., Tensor]:
+    """``predict`` of a class that defines forward."""
+
+    def predict(self: Denoiser, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """Any of x0, eps, v, score and velocity, from x0_hat by the table of ``prediction``."""
+        return convert(self.sde, "x0", quantity, x, t, cls.forward(self, x, t, **cond))
+
+    return predict
 
 
 class _Network(Denoiser):

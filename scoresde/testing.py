@@ -16,6 +16,7 @@ from torch import Tensor
 from .denoiser import Denoiser
 from .grids import log_snr
 from .mixture import GaussianMixture
+from .prediction import QUANTITIES, Quantity
 from .samplers import PredictorCorrector, Sampler, TableSampler, moments
 from .sde import SDE, VPSDE, like
 
@@ -77,8 +78,10 @@ def _check_kernels(sde: SDE, t: Tensor) -> None:
 def check_denoiser(denoiser: Denoiser, x: Tensor, rtol: float = 1e-8) -> None:
     """Check a denoiser at a batch of states.
 
-    eps, v, score and velocity are those of x0_hat; a time () and a time (B,) give the same; a
-    sample's answer does not depend on its neighbours; dtype and shape are kept.
+    ``predict`` gives eps, v, score and velocity as they follow from x0_hat, which is what a call
+    gives, and so do their own methods; ``along`` a grid gives what a call gives at each time; a
+    time () and a time (B,) give the same; a sample's answer does not depend on its neighbours;
+    dtype and shape are kept.
 
     Args:
         denoiser: with its conditions bound, if it has any.
@@ -86,21 +89,39 @@ def check_denoiser(denoiser: Denoiser, x: Tensor, rtol: float = 1e-8) -> None:
         rtol: relative tolerance of the identities.
     """
     sde = denoiser.sde
+    ts = torch.linspace(max(sde.t_eps, 0.05 * sde.t_max), sde.t_max, 5, dtype=torch.float64)
     with torch.no_grad():
-        for time in torch.linspace(max(sde.t_eps, 0.05 * sde.t_max), sde.t_max, 5).tolist():
+        along = denoiser.along(ts, x)
+        for k, time in enumerate(ts.tolist()):
             t = torch.tensor(time, dtype=x.dtype, device=x.device)
             x0_hat = denoiser(x, t)
             assert x0_hat.shape == x.shape and x0_hat.dtype == x.dtype, "x0_hat is like x"
-            alpha, sigma = sde.alpha(t), sde.sigma(t)
-            eps = (x - alpha * x0_hat) / sigma
-            _close(denoiser.eps(x, t), eps, f"eps at t = {time:.3g}", rtol)
-            _close(denoiser.v(x, t), alpha * eps - sigma * x0_hat, f"v at t = {time:.3g}", rtol)
-            _close(denoiser.score(x, t), -eps / sigma, f"score at t = {time:.3g}", rtol)
-            velocity = sde.drift(x, t) + 0.5 * sde.g2(t) * eps / sigma
-            _close(denoiser.velocity(x, t), velocity, f"velocity at t = {time:.3g}", rtol)
+            _check_quantities(denoiser, x, t, x0_hat, rtol)
+            _close(along(k, x), x0_hat, f"along at t = {time:.3g}", rtol)
             _close(denoiser(x, t.expand(len(x))), x0_hat, "a time for each sample", rtol)
             half = slice(0, len(x) // 2)
             _close(denoiser.part(half)(x[half], t), x0_hat[half], "samples are independent", rtol)
+
+
+def _check_quantities(
+    denoiser: Denoiser, x: Tensor, t: Tensor, x0_hat: Tensor, rtol: float
+) -> None:
+    """The five predictions by their definitions, and the methods that ask for them."""
+    sde, at = denoiser.sde, f"at t = {float(t):.3g}"
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    eps = (x - alpha * x0_hat) / sigma
+    expected: dict[Quantity, Tensor] = {
+        "x0": x0_hat,
+        "eps": eps,
+        "v": alpha * eps - sigma * x0_hat,
+        "score": -eps / sigma,
+        "velocity": sde.drift(x, t) + 0.5 * sde.g2(t) * eps / sigma,
+    }
+    for quantity in QUANTITIES:
+        _close(denoiser.predict(quantity, x, t), expected[quantity], f"{quantity} {at}", rtol)
+    for method in (denoiser.eps, denoiser.v, denoiser.score, denoiser.velocity):
+        quantity = method.__name__
+        _close(method(x, t), expected[quantity], f"{quantity}() {at}", rtol)  # type: ignore[index]
 
 
 def check_sampler(sampler: Sampler, sde: SDE | None = None, slack: float = 0.15) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Affine, Denoiser
 from ..noise import BlockNoise, block_size
 from .base import Callback, Sampler, check_grid, check_parts, recording
 from .checks import home
