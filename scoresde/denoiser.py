@@ -453,7 +453,7 @@ class EDMDenoiser(_Network):
 
 
 class Wrapper(Denoiser):
-    """A denoiser made from another: same process, same units."""
+    """A denoiser made from another: same process, same units, its answers unless overridden."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         """Keep the denoiser within."""
@@ -461,6 +461,10 @@ class Wrapper(Denoiser):
         self.denoiser = denoiser
         self.regular = denoiser.regular
         self.inference = denoiser.inference
+
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """That of the denoiser within."""
+        return self.denoiser.predict(quantity, x, t, **cond)
 
     def pull(self, x: Tensor, t: Tensor) -> Tensor:
         """What it adds to the score of the denoiser within, (B, *), in 1/units of x.

@@ -12,14 +12,12 @@ a mixture (``posterior``), the truth against which the methods are scored.
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..denoiser import Affine, Denoiser, Wrapper
 from ..mixture import GaussianMixture
-from ..prediction import Quantity
 from .operators import Linear
 
 __all__ = ["Measurement", "Observed", "log_evidence", "posterior"]
@@ -104,10 +102,6 @@ class Observed(Wrapper):
     def __init__(self, denoiser: Denoiser, measurement: Measurement) -> None:
         super().__init__(denoiser)
         self.measurement = measurement.within(denoiser.affine)
-
-    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """That of the prior."""
-        return self.denoiser.predict(quantity, x, t, **cond)
 
     @property
     def samples(self) -> int | None:
