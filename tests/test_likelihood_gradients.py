@@ -17,6 +17,7 @@ from scoresde.likelihood import (
 )
 from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP
+from scoresde.prediction import convert
 from scoresde.sde import VPSDE
 
 SDE = VPSDE()
@@ -34,13 +35,10 @@ class Normal(Denoiser):
         super().__init__(SDE)
         self.w = torch.nn.Parameter(torch.tensor(w))
 
-    def forward(self, x, t, **cond):
+    def predict(self, quantity, x, t, **cond):
         alpha, sigma2 = like(SDE.alpha(t), x), like(SDE.sigma2(t), x)
-        return alpha * self.w.exp() / (alpha**2 * self.w.exp() + sigma2) * x
-
-    def eps(self, x, t, **cond):
-        alpha, sigma2 = like(SDE.alpha(t), x), like(SDE.sigma2(t), x)
-        return sigma2.sqrt() / (alpha**2 * self.w.exp() + sigma2) * x
+        eps = sigma2.sqrt() / (alpha**2 * self.w.exp() + sigma2) * x
+        return convert(SDE, "eps", quantity, x, t, eps)
 
     def growth(self):
         """dx_T/dx_0 = the ratio of standard deviations."""

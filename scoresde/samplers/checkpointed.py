@@ -7,6 +7,7 @@ from torch import Tensor, is_grad_enabled
 from torch.utils.checkpoint import checkpoint
 
 from ..denoiser import Along, Denoiser, Wrapper
+from ..prediction import Quantity
 
 __all__ = ["Checkpointed"]
 
@@ -31,25 +32,9 @@ class Checkpointed(Wrapper):
         """Keep the denoiser."""
         super().__init__(denoiser)
 
-    def forward(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """x0_hat."""
-        return _again(self.denoiser, x, t, **cond)
-
-    def eps(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Eps."""
-        return _again(self.denoiser.eps, x, t, **cond)
-
-    def v(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """V."""
-        return _again(self.denoiser.v, x, t, **cond)
-
-    def score(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Score."""
-        return _again(self.denoiser.score, x, t, **cond)
-
-    def velocity(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """Velocity."""
-        return _again(self.denoiser.velocity, x, t, **cond)
+    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        """That of the denoiser, computed again for its gradient."""
+        return _again(self.denoiser.predict, quantity, x, t, **cond)
 
     def along(
         self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
