@@ -137,9 +137,9 @@ def test_a_captured_loop_gives_the_same(sampler, float32):
 def test_one_graph_serves_all_chunks_and_leaves_the_labels_alone(float32, monkeypatch):
     captures, graph = [], torch.cuda.graph
     monkeypatch.setattr(torch.cuda, "graph", lambda g: captures.append(g) or graph(g))
-    denoiser = conditional()
+    denoiser = conditional().part(slice(8192))
     labels = denoiser.cond["y"].clone()
-    denoiser = Guided(denoiser, Pull(torch.linspace(-1, 1, 9000).cuda()))
+    denoiser = Guided(denoiser, Pull(torch.linspace(-1, 1, 8192).cuda()))
     arguments = dict(shape=(8192, 2), ts=log_snr(SDE, 4), seed=0, device="cuda", chunk=4096)
     captured = sample(denoiser, DDIM(), **arguments, graph=True)
     assert len(captures) == 1

@@ -399,7 +399,7 @@ class TestN2:
     def test_n02_no_broadcasting(self):
         affine = Affine(torch.zeros(1), T([2.0]))
         for function in (affine, affine.inverse):
-            with pytest.raises(ValueError, match=r"expected x of shape .* got \(4, 3\)"):
+            with pytest.raises(ValueError, match=r"expected samples of shape .* got \(3,\)"):
                 function(torch.randn(4, 3))
 
     @pytest.mark.parametrize("size", [1e-200, 1e200])

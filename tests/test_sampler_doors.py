@@ -67,9 +67,8 @@ class TestN07Shapes:
         with pytest.raises(ValueError, match=r"expected samples of shape \(2,\).* got \(3, 2\)"):
             sample(model, DDIM(), (4, 3, 2), TS)
 
-    @pytest.mark.parametrize("mean", [0.5, [0.5], [[[0.5]]], [[[0.5]], [[0.5]], [[0.5]]]])
-    def test_one_number_for_all_or_for_a_channel_fits(self, mean):
-        x = sample(scaled(mean), DDIM(), (4, 3, 8, 8), TS, seed=0)
+    def test_one_number_for_all_fits(self):
+        x = sample(scaled(0.5), DDIM(), (4, 3, 8, 8), TS, seed=0)
         plain = sample(scaled(0.0), DDIM(), (4, 3, 8, 8), TS, seed=0)
         torch.testing.assert_close(x, plain + 0.5)
 
