@@ -372,8 +372,9 @@ def demos(device):
     from scoresde.demos import points as flat
     from scoresde.demos import trajectories as paths
 
+    torch.set_default_dtype(torch.float32)  # that of a demonstration's reader
     law = ring(SDE, k=3).to(device)
-    classifier = types.SimpleNamespace(classifier=_classifier(device).float())
+    classifier = types.SimpleNamespace(classifier=_classifier(device))
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(flat, "POOL", 512):
         demo = flat.PointsDemo(out=Path(folder), steps=2, samples=32, device=str(device))
         truth = flat.Truth.of_law(law, 32)
@@ -388,6 +389,7 @@ def demos(device):
         model = fit_paths(orbits, steps=1, device=device, batch=8).denoiser
         made, _ = plans._generate(model, (4, 8, 2))
         answer = plans._answer(model, None, orbits[0].double(), [0, 4], 0.1)
+    torch.set_default_dtype(torch.float64)
     return {}, {
         "scores": torch.tensor([score.sliced_w2 for score in scores]),
         "shares": torch.tensor(list(guided.share.values())),
