@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .denoiser import Denoiser
 from .prediction import Quantity, convert
+from .quadrature import Rule, adaptive
 from .sde import SDE, like
 
 __all__ = ["GaussianMixture", "Law"]
@@ -149,6 +150,9 @@ class GaussianMixture(Law):
         r, (means, basis, spectrum) = log_joint.softmax(1), self._cast(x)
         within = like(self.sde.sigma2(t.to(x)), y) * spectrum / var
         local = means + torch.einsum("bke,kde->bkd", alpha * spectrum * y / var, basis)
+        # From the likeliest component on: where the others are all but impossible the differences
+        # keep their digits.
+        local = local - torch.take_along_dim(local, r.argmax(1)[:, None, None], 1)
         centred = local - torch.einsum("bk,bkd->bd", r, local)[:, None]
         between = torch.einsum("bk,bki,bkj->bij", r, centred, centred)
         within = torch.einsum("bke,kie,kje->bkij", within.expand_as(y), basis, basis)
@@ -175,8 +179,8 @@ class GaussianMixture(Law):
         r"""The least mean squared error per dimension, E|x0 - x0_hat|^2/d, at times (T,) or ().
 
         Exact for one Gaussian, sigma^2 l/(alpha^2 l + sigma^2) averaged over the spectrum; for a
-        mixture in one or two dimensions by the trapezoid rule (relative error below 1e-7, but up
-        to 4e-6 where components are some ten widths apart).
+        mixture in one or two dimensions by adaptive quadrature, to a relative error below 1e-10
+        in float64, narrow, distant and singular components included.
 
         Raises:
             ValueError: for a mixture of several components in more than two dimensions.
@@ -186,30 +190,35 @@ class GaussianMixture(Law):
         if len(self.weights) == 1:
             alpha, sigma2 = self._path(t, self.means)
             return (sigma2 * self.spectrum / (alpha**2 * self.spectrum + sigma2)).mean()
-        nodes, weight = self._quadrature(t)
-        total = nodes.new_zeros(())
-        for x in nodes.split(4096):
-            spread = self.posterior_cov(x, t).diagonal(0, 1, 2).sum(1)
-            total += (self.log_prob(x, t).exp() * spread).sum()
-        return total * weight / self.dim
+        rule = self._quadrature(t)
+        return rule.weights @ rule.values / self.dim
 
-    def _quadrature(self, t: Tensor) -> tuple[Tensor, float]:
-        """Nodes (M, d) of a tensor trapezoid rule for integrals over p_t, and their weight."""
+    def _quadrature(self, t: Tensor) -> Rule:
+        """A rule for integrals over p_t, made for p_t tr Cov[x0 | x_t], of which values it has."""
         if self.dim > 2:
             raise ValueError(
                 f"expected at most two dimensions, got {self.dim}: no quadrature there; "
                 "estimate with samplers.fit_variance(denoiser, ts, x0)"
             )
         alpha, sigma2 = self._path(t, self.means)
-        width = (alpha**2 * self.spectrum + sigma2).sqrt()
-        centre, reach = alpha * self.means.flatten(1), 8.5 * width.amax(1, keepdim=True)
-        step = 0.3 * float(width.min())
-        low, high = (centre - reach).amin(0), (centre + reach).amax(0)
-        axes = [
-            torch.arange(a, b, step, dtype=low.dtype, device=low.device)
-            for a, b in zip(low.tolist(), high.tolist(), strict=True)
-        ]
-        return torch.cartesian_prod(*axes).reshape(-1, self.dim), step**self.dim
+        width = (alpha**2 * self.spectrum + sigma2).sqrt()  # (K, d)
+        means, narrow = alpha * self.means.flatten(1), width.amin(1)
+
+        def coarse(centre: Tensor, half: Tensor) -> Tensor:
+            """Beside its width or a share of the distance, in widths, of any component."""
+            y = torch.einsum("nkd,kde->nke", centre[:, None] - means, self.basis) / width
+            away = y.norm(dim=2) - math.sqrt(self.dim) * half[:, None] / narrow  # of the corners
+            return (half[:, None] > narrow * (away / 4).clamp(min=1.5)).any(1)
+
+        def spread(x: Tensor) -> Tensor:
+            """p_t tr Cov[x0 | x_t]."""
+            trace = lambda y: self.posterior_cov(y, t).diagonal(0, 1, 2).sum(1)
+            parts = [self.log_prob(y, t).exp() * trace(y) for y in x.split(4096)]
+            return torch.cat(parts)
+
+        reach = 9 * width.amax(1, keepdim=True)
+        low, high = (means - reach).amin(0), (means + reach).amax(0)
+        return adaptive(spread, 0.5 * (low + high), 0.5 * (high - low).amax(), coarse)
 
     def _path(self, t: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma^2 at t, the data themselves where no time is given."""

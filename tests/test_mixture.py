@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath as mp
 import numpy as np
 import pytest
 import scipy.integrate
@@ -18,6 +19,8 @@ from scoresde import (
     StraightPath,
     SubVPSDE,
 )
+from scoresde.losses import irreducible_loss
+from scoresde.physics import entropy, fisher_information
 
 SDES = [
     VPSDE(),
@@ -160,6 +163,134 @@ def test_tweedie(sde):
         drift, score = sde.f(t) * x, law.score(x, t)
         close(law.velocity(x, t), drift - 0.5 * sde.g2(t) * score, 1e-12, 1e-12)
         close(law.eps(x, t), -s2.sqrt() * score)
+
+
+# ---- quadrature against 30 digits -------------------------------------------------------------
+def two(distance, std, dim=1):
+    means = distance * torch.tensor([[-0.5], [0.5]]) * torch.eye(1, dim)
+    return GaussianMixture.isotropic(torch.ones(2), means, std, VPSDE())
+
+
+def masses_at(ratio):
+    """Two point masses at -1 and 1, where alpha/sigma is the ratio."""
+    return two(2.0, 0.0), float(VPSDE().time_of_log_snr(torch.tensor(2 * math.log(ratio))))
+
+
+NARROW = GaussianMixture(
+    torch.tensor([0.3, 0.7]),
+    torch.tensor([[0.2], [0.0]]),
+    torch.tensor([[[1e-6]], [[1.0]]]),
+    VPSDE(),
+)
+HARD = {
+    "two modes": (two(2.0, 0.25), 0.1),
+    "far, narrow": (two(2.0, 0.05), masses_at(8.0)[1]),
+    "far, narrow, early": (two(2.0, 0.05), 0.01),
+    "masses, 2 widths": masses_at(2.0),
+    "masses, 8 widths": masses_at(8.0),
+    "masses, 13 widths": masses_at(13.0),
+    "a needle in a heap": (NARROW, 0.01),
+    "unequal": (gm1(), 0.05),
+    "noise": (gm1(), 1.0),
+}
+
+
+DIGITS = {
+    "two modes": (0.05203441797997741, 1.1704770854299358, 5.306149344508058),
+    "far, narrow": (0.002155172413921465, 0.0991020813757665, 56.03448275808668),
+    "far, narrow, early": (0.0011101818900014803, -0.5910851350843049, 222.81497035576373),
+    "masses, 2 widths": (0.06859740879073879, 1.2469397707244894, 3.6280518241852246),
+    "masses, 8 widths": (1.9474895803316597e-15, 0.02489207881679783, 64.99999999999187),
+    "masses, 13 widths": (1.9191437429064455e-38, -0.4558135047605129, 170.00000000000003),
+    "a needle in a heap": (0.001593217112369021, 0.9385562785840116, 101.45013919015946),
+    "unequal": (0.024687952264618833, 1.1814809566104971, 6.316263229016813),
+    "noise": (1.6538818583873087, 1.4189526547451885, 0.9999717573178296),
+}
+"""(mmse, entropy, Fisher information) by ``thirty_digits``."""
+
+
+def thirty_digits(law, t):
+    """mmse, entropy and Fisher information of a mixture on the line, by mpmath."""
+    mp.mp.dps = 30
+    a, s2 = (mp.mpf(float(f(torch.tensor(t)))) for f in (law.sde.alpha, law.sde.sigma2))
+    flat = lambda tensor: [mp.mpf(float(v)) for v in tensor.flatten()]
+    w, m, c = flat(law.weights), flat(law.means), flat(law.spectrum)
+    v = [a * a * ck + s2 for ck in c]
+    places = {
+        a * mk + k * mp.sqrt(vk) for mk, vk in zip(m, v, strict=True) for k in range(-11, 12)
+    }
+    layer = min(v) / abs(a * (m[1] - m[0]))  # where one component takes over from the other
+    places |= {a * (m[0] + m[1]) / 2 + k * layer for k in range(-24, 25)}
+
+    def integrand(x):
+        d = [x - a * mk for mk in m]
+        joint = [wk * mp.npdf(dk, 0, mp.sqrt(vk)) for wk, dk, vk in zip(w, d, v, strict=True)]
+        p = mp.fsum(joint)
+        local = [mk + a * ck / vk * dk for mk, ck, vk, dk in zip(m, c, v, d, strict=True)]
+        mean = mp.fdot(joint, local) / p
+        own = [s2 * ck / vk + (lk - mean) ** 2 for ck, vk, lk in zip(c, v, local, strict=True)]
+        slope = mp.fsum(jk * dk / vk for jk, dk, vk in zip(joint, d, v, strict=True))
+        return mp.matrix([mp.fdot(joint, own), -p * mp.log(p), slope**2 / p])
+
+    places = sorted(places)
+    return [float(mp.quad(lambda x, i=i: integrand(x)[i], places, maxdegree=4)) for i in range(3)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HARD)
+def test_n11_the_digits_themselves(name):
+    assert thirty_digits(*HARD[name]) == pytest.approx(list(DIGITS[name]), rel=1e-14)
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_n11_integrals_of_a_mixture_on_the_line(name):
+    """The mmse to 1e-10 of itself, as is promised; what physics makes of the same rule."""
+    law, t = HARD[name]
+    mmse, h, fisher = DIGITS[name]
+    at = torch.tensor(t)
+    close(law.mmse(at), mmse, 1e-10)
+    close(irreducible_loss(law, at[None]).value, law.sde.log_snr(at[None]).exp() * mmse, 1e-10)
+    close(entropy(law, at).value, h, 1e-10, 1e-12)
+    close(fisher_information(law, at).value, fisher, 1e-10)
+
+
+@pytest.mark.parametrize("name", ["two modes", "far, narrow", "masses, 8 widths"])
+def test_n11_in_the_plane_the_axes_add_up(name):
+    """Beside an axis on which there is one Gaussian; and for the product of two mixtures."""
+    line, t = HARD[name]
+    distance, std = float(line.means[1] - line.means[0]), float(line.spectrum[0]) ** 0.5
+    mmse, _, _ = DIGITS[name]
+    alone = line.component(0).mmse(torch.tensor(t))
+    close(two(distance, std, dim=2).mmse(torch.tensor(t)), (mmse + alone) / 2, 1e-10)
+    square = torch.cartesian_prod(line.means[:, 0], line.means[:, 0])
+    square = square @ torch.tensor([[0.8, 0.6], [-0.6, 0.8]])  # turned: no cell has its edges
+    law = GaussianMixture.isotropic(torch.ones(4), square, std, VPSDE())
+    close(law.mmse(torch.tensor(t)), mmse, 1e-10)
+
+
+def test_n11_tilted_and_unequal_in_the_plane():
+    """By the trapezoid rule at a tenth of a width, which converges geometrically."""
+    law, t = gm2(), torch.tensor(0.1)
+    axis = torch.linspace(-7, 7, 500)
+    x = torch.cartesian_prod(axis, axis)
+    spread = law.posterior_cov(x, t).diagonal(0, 1, 2).sum(1)
+    expected = (law.log_prob(x, t).exp() @ spread) * (axis[1] - axis[0]) ** 2 / 2
+    close(law.mmse(t), expected, 1e-10)
+
+
+def test_n11_posterior_covariance_of_what_is_all_but_certain():
+    """r (1 - r) |m_1 - m_2|^2 keeps its digits where r is 1e-50, in float32 where 1e-30."""
+    law, t = masses_at(8.0)
+    gap = float(2 * law.sde.alpha(torch.tensor(t)) / law.sde.sigma2(torch.tensor(t)))
+    for dtype, x, tolerance in ((torch.float64, 0.8, 1e-12), (torch.float32, 0.5, 1e-4)):
+        at = torch.tensor([[x]], dtype=dtype)
+        log_odds = gap * float(at)
+        found = law.posterior_cov(at, torch.tensor(t, dtype=dtype))
+        close(
+            found.double().item(),
+            4 * math.exp(-log_odds) / (1 + math.exp(-log_odds)) ** 2,
+            tolerance,
+        )
 
 
 # ---- equations of motion ----------------------------------------------------------------------

@@ -1,7 +1,7 @@
 r"""Averages over p_t, and their integrals over time: what every law of this room is made of.
 
-Exact where that is possible: by 2 d points for quadratic functions of one Gaussian, by the
-trapezoid rule for a mixture in one or two dimensions. Elsewhere by samples alpha x0 + sigma z
+Exact where that is possible: by 2 d points for quadratic functions of one Gaussian, by adaptive
+quadrature for a mixture in one or two dimensions. Elsewhere by samples alpha x0 + sigma z
 (the same x0 and z at all times, so that an integral over time has a standard error too).
 """
 
@@ -133,7 +133,7 @@ def _rows(
     if isinstance(denoiser, GaussianMixture) and x0 is None:
         gaussian = quadratic and len(denoiser.weights) == 1
         if gaussian or denoiser.dim <= 2:
-            nodes = _sigma_points if gaussian else _trapezoid
+            nodes = _sigma_points if gaussian else _cells
             yield from (_exact(denoiser, t, function, nodes) for t in ts.to(denoiser.means))
             return
     x0 = _data(denoiser, x0, n, generator)
@@ -166,14 +166,11 @@ def _exact(law: GaussianMixture, t: Tensor, function: Function, nodes: Nodes) ->
     return torch.stack(parts).sum(0, keepdim=True)
 
 
-def _trapezoid(law: GaussianMixture, t: Tensor) -> tuple[Tensor, Tensor]:
-    """The mixture's own rule; on the line three times finer, as log p needs between two modes."""
-    x, cell = law._quadrature(t)
-    if law.dim == 1:
-        cell = cell / 3
-        x = (x + cell * torch.arange(3).to(x)).reshape(-1, 1)
-    x = x.reshape(-1, *law.event)
-    return x, cell * _apply(law.log_prob, x, t).exp()
+def _cells(law: GaussianMixture, t: Tensor) -> tuple[Tensor, Tensor]:
+    """The mixture's own rule, weighted with p_t."""
+    rule = law._quadrature(t)
+    x = rule.x.reshape(-1, *law.event)
+    return x, rule.weights * _apply(law.log_prob, x, t).exp()
 
 
 def _sigma_points(law: GaussianMixture, t: Tensor) -> tuple[Tensor, Tensor]:
