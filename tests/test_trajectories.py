@@ -29,7 +29,6 @@ from scoresde.data import (
     ThermalOscillator,
 )
 from scoresde.data.trajectories.mechanics import eccentric_anomaly, velocity
-from scoresde.data.trajectories.wells import SUBSTEPS
 from scoresde.metrics import mean_squared_displacement, spread, velocity_autocorrelation
 from scoresde.sde import VPSDE
 
@@ -291,10 +290,22 @@ class TestDoublePendulum:
         torch.testing.assert_close(family.energy(state), energy, rtol=1e-9, atol=0)
         torch.testing.assert_close(family.tip(state), position(q)[2:], rtol=1e-12, atol=0)
 
-    def test_energy_drift(self):
-        family = DoublePendulum()
-        energy = family.energy(family.states(2000))
-        assert (energy - energy[:, :1]).abs().max() < 1e-5 * 9.81 * 0.5
+    @pytest.mark.parametrize(
+        "family",
+        [
+            DoublePendulum(),
+            DoublePendulum(length=4),  # it drifted by 1.5 m g l
+            DoublePendulum(duration=5.0, length=8, release=3.1),
+            DoublePendulum(masses=(0.1, 1.0)),  # a light elbow is thrown about
+            DoublePendulum(rods=(0.5, 0.1), masses=(1.0, 0.3)),
+        ],
+        ids=["default", "few-times", "long", "light-elbow", "short-end"],
+    )
+    def test_n14_energy_drift(self, family):
+        states = family.states(500)
+        energy, (l1, l2), (m1, m2) = family.energy(states), family.rods, family.masses
+        scale = family.gravity * (m1 * l1 + m2 * (l1 + l2))
+        assert (energy - energy[:, :1]).abs().max() < 1e-5 * scale
 
     def test_against_an_integrator(self):
         family = DoublePendulum()
@@ -359,8 +370,39 @@ class TestDoubleWell:
         truth = 0.125 * (-8 * 0.08 * torch.arange(6.0)).exp()
         products = x[:, :1] * x
         error = products.std(0) / math.sqrt(n)
-        z = 8 * 0.08 / SUBSTEPS
+        z = 8 * 0.08 / DoubleWell(length=6, duration=0.4).substeps
         assert ((products.mean(0) - truth).abs() < 5 * error + z**2 * 0.125).all()
+
+    @pytest.mark.parametrize(
+        "family",
+        [
+            DoubleWell(length=2),  # 3851 of 4000 paths were not finite
+            DoubleWell(length=3, duration=1.0, barrier=10.0),
+            DoubleWell(length=3, barrier=0.01, stiffness=0.01),
+        ],
+        ids=["few-times", "high", "low"],
+    )
+    def test_n14_stays_at_rest_in_its_stationary_law(self, family):
+        n = 8000
+        x = family(n)[:, -1]
+        z = np.linspace(-family.reach, family.reach, 4001)
+        p = np.exp(-family.barrier * (z**2 / family.half**2 - 1) ** 2)
+        for power in (2, 4):
+            values, truth = x[:, 0] ** power, p @ z**power / p.sum()
+            short = 2e-3 * power * truth  # of the method: (h D U'')^2/4 of a variance
+            assert abs(values.mean() - truth) < 5 * values.std() / math.sqrt(n) + short
+        var = family.stiffness * x[:, 1].var()
+        assert abs(var - 1) < 5 * math.sqrt(2 / n) + 1.1e-3
+
+    def test_n14_the_stated_share_of_the_variance(self):
+        # Heun on x' = -k x: x <- (1 - z + z^2/2) x + (1 - z/2) sqrt(2 D h) n, so at rest the
+        # variance is (1 - z/2)^2 2 z/(1 - (1 - z + z^2/2)^2) times 1/k
+        for family in (DoubleWell(), DoubleWell(length=2), DoubleWell(length=300, stiffness=90)):
+            stiff = max(8 * family.barrier / family.half**2, family.stiffness)
+            z = family.step / family.substeps * family.diffusion * stiff
+            share = (1 - z / 2) ** 2 * 2 * z / (1 - (1 - z + z**2 / 2) ** 2)
+            assert 1 - share == pytest.approx(z**2 / 4, rel=0.05)
+            assert 0 < 1 - share < 1.1e-3
 
 
 class TestRunAndTumble:
@@ -447,14 +489,37 @@ class TestLabelled:
     [
         (lambda: Kepler(length=1), "length >= 2"),
         (lambda: Kepler(duration=0.0), "duration > 0"),
-        (lambda: Kepler(eccentricity=(0.2, 1.0)), "0 <= e < 1"),
+        (lambda: Kepler(eccentricity=(0.2, 1.0)), "high <= 0.99"),
         (lambda: ThermalOscillator(gamma=100.0), "overdamped"),
         (lambda: DampedOscillator(gamma=100.0), "does not oscillate"),
         (lambda: Splines(knots=2), "at least 3 knots"),
         (lambda: Chirp(before=0.0), "before > 0"),
+        (lambda: Kepler(gm=-1.0), "finite gm > 0, got -1.0"),
+        (lambda: Kepler(axis=(2.0, 1.0)), r"axis = \(low, high\), 0 < low <= high"),
+        (lambda: Kepler(eccentricity=(0.2, math.nan)), "high <= 0.99"),
+        (lambda: Larmor(cyclotron=0.0), r"\|cyclotron\| > 0"),
+        (lambda: Larmor(thermal=-1.0), "thermal > 0"),
+        (lambda: Larmor(length=2, cyclotron=2 * math.pi).energy(torch.zeros(1, 2, 2)), "whole"),
+        (lambda: OrnsteinUhlenbeck(tau=0.0), "tau > 0, got 0.0"),
+        (lambda: OrnsteinUhlenbeck(std=math.inf), "finite std > 0"),
+        (lambda: Brownian(diffusion=-0.5), "diffusion > 0"),
+        (lambda: Brownian(start=-0.1), "start >= 0"),
+        (lambda: ThermalOscillator(std=0.0), "std > 0"),
+        (lambda: DampedOscillator(amplitude=0.0), "amplitude > 0"),
+        (lambda: DrivenOscillator(omega=3.0, drive=3.0, gamma=0.0), "without damping"),
+        (lambda: Lissajous(ratio=(0, 1)), "whole numbers > 0"),
+        (lambda: Lissajous(length=5).energy(torch.zeros(1, 5, 2)), "more than two times"),
+        (lambda: Splines(size=-1.0), "size > 0"),
+        (lambda: RunAndTumble(rate=0.0), "rate > 0"),
+        (lambda: RingDown(decay=(0.0, 0.1)), r"decay = \(low, high\)"),
+        (lambda: Chirp(mass=(35.0, 25.0)), r"mass = \(low, high\)"),
+        (lambda: DoubleWell(barrier=0.0), "barrier > 0, got 0.0"),
+        (lambda: DoubleWell(diffusion=1e9), "at most 1000000 steps"),
+        (lambda: DoublePendulum(rods=(0.5, 0.0)), r"rods\[1\] > 0"),
+        (lambda: DoublePendulum(masses=(1e-9, 1.0)), "at most 1000000 steps"),
     ],
 )
-def test_clear_errors(make, message):
+def test_n14_clear_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

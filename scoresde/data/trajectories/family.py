@@ -13,7 +13,7 @@ from ...inverse import Mask, Measurement, posterior
 from ...mixture import GaussianMixture
 from ...sde import SDE
 
-__all__ = ["Family", "GaussianFamily", "normal", "uniform"]
+__all__ = ["Family", "GaussianFamily", "normal", "not_negative", "positive", "ranges", "uniform"]
 
 Quantity = Callable[[Tensor], Tensor]
 """Paths (n, L, C) -> values along each path (n, M)."""
@@ -122,6 +122,27 @@ class GaussianFamily(Family):
                 f"y of shape {tuple(y.shape)}: sort both together"
             )
         return posterior(self.law(sde), Measurement(Mask(known), y.double().reshape(1, -1), std))
+
+
+def positive(**values: float) -> None:
+    """Refuse a parameter that is not positive and finite."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"expected a finite {name} > 0, got {value}")
+
+
+def not_negative(**values: float) -> None:
+    """Refuse a parameter that is negative or not finite."""
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"expected a finite {name} >= 0, got {value}")
+
+
+def ranges(**ends: tuple[float, float]) -> None:
+    """Refuse what is no range (low, high) of positive numbers."""
+    for name, (low, high) in ends.items():
+        if not 0 < low <= high < math.inf:
+            raise ValueError(f"expected {name} = (low, high), 0 < low <= high, got {(low, high)}")
 
 
 def normal(generator: torch.Generator | None, *shape: int) -> Tensor:

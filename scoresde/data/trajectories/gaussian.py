@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .family import GaussianFamily
+from .family import GaussianFamily, not_negative, positive
 
 __all__ = ["Brownian", "OrnsteinUhlenbeck", "ThermalOscillator"]
 
@@ -33,6 +33,12 @@ class Brownian(GaussianFamily):
 
     diffusion: float = 0.5
     start: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse what does not diffuse."""
+        super().__post_init__()
+        positive(diffusion=self.diffusion)
+        not_negative(start=self.start)
 
     @property
     def root(self) -> Tensor:
@@ -61,6 +67,11 @@ class OrnsteinUhlenbeck(GaussianFamily):
     duration: float = 4.0
     tau: float = 1.0
     std: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what does not relax."""
+        super().__post_init__()
+        positive(tau=self.tau, std=self.std)
 
     @property
     def root(self) -> Tensor:
@@ -97,6 +108,7 @@ class ThermalOscillator(GaussianFamily):
     def __post_init__(self) -> None:
         """Refuse what does not oscillate."""
         super().__post_init__()
+        positive(omega=self.omega, std=self.std)
         if not 0 < self.gamma < 2 * self.omega:
             raise ValueError(
                 f"expected 0 < gamma < 2 omega, got {self.gamma} and {self.omega}: "

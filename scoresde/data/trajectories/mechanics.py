@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .family import Family, Quantity, normal, uniform
+from .family import Family, Quantity, normal, not_negative, positive, ranges, uniform
 
 __all__ = ["Kepler", "Larmor"]
 
@@ -29,7 +29,7 @@ class Kepler(Family):
         length: number of times.
         duration: in years.
         axis: range of the semi-major axis a, in astronomical units.
-        eccentricity: range of e, below 1.
+        eccentricity: range of e, up to 0.99.
         gm: GM, in au^3/year^2; 4 pi^2 for the sun.
 
     >>> orbits = Kepler()
@@ -48,10 +48,13 @@ class Kepler(Family):
     def __post_init__(self) -> None:
         """Refuse orbits that are not ellipses."""
         super().__post_init__()
-        if not (0 <= self.eccentricity[0] <= self.eccentricity[1] < 1 and min(self.axis) > 0):
+        positive(gm=self.gm)
+        ranges(axis=self.axis)
+        low, high = self.eccentricity
+        if not 0 <= low <= high <= 0.99:
             raise ValueError(
-                f"expected axis > 0 and 0 <= e < 1, got {self.axis} and {self.eccentricity}: "
-                "ellipses only"
+                f"expected eccentricity = (low, high), 0 <= low <= high <= 0.99, got {low, high}: "
+                "ellipses only, of which Kepler's equation can be solved to rounding"
             )
 
     @property
@@ -92,7 +95,7 @@ class Larmor(Family):
     Args:
         length: number of times.
         duration: in nanoseconds.
-        cyclotron: W, in radians per nanosecond.
+        cyclotron: W, in radians per nanosecond, not 0; negative turns the other way.
         thermal: standard deviation of a velocity component, in millimetres per nanosecond.
         centre: standard deviation of each coordinate of c, in millimetres.
     """
@@ -100,6 +103,12 @@ class Larmor(Family):
     cyclotron: float = 3 * math.pi
     thermal: float = 5.0
     centre: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what does not turn."""
+        super().__post_init__()
+        positive(**{"|cyclotron|": abs(self.cyclotron)}, thermal=self.thermal)
+        not_negative(centre=self.centre)
 
     @property
     def conserved(self) -> Mapping[str, Quantity]:
@@ -115,16 +124,26 @@ class Larmor(Family):
 
     def energy(self, x: Tensor) -> Tensor:
         """v^2/2 per mass from chords, |dx| = 2 |v|/W sin(W h/2), exactly: (n, L - 1)."""
-        half = 0.5 * self.cyclotron * self.step
+        half = self._half_turn()
         return 0.5 * x.diff(dim=1).square().sum(2) * (self.cyclotron / (2 * math.sin(half))) ** 2
 
     def angular_momentum(self, x: Tensor) -> Tensor:
         """Canonical, x v_y - y v_x + W |x|^2/2 = W (|c|^2 - r^2)/2, from chords: (n, L - 1)."""
-        half = 0.5 * self.cyclotron * self.step
+        half = self._half_turn()
         chord, middle = x.diff(dim=1), 0.5 * (x[:, 1:] + x[:, :-1])
         to_centre = 0.5 / math.tan(half) * torch.stack((chord[..., 1], -chord[..., 0]), 2)
         radius2 = chord.square().sum(2) / (4 * math.sin(half) ** 2)
         return 0.5 * self.cyclotron * ((middle + to_centre).square().sum(2) - radius2)
+
+    def _half_turn(self) -> float:
+        """W h/2, the angle between a chord and the tangent at its end."""
+        half = 0.5 * self.cyclotron * self.step
+        if abs(math.sin(half)) < 1e-6:
+            raise ValueError(
+                "expected times that see the circles, got a step of whole turns, whose chords "
+                "vanish: raise length or change cyclotron"
+            )
+        return half
 
 
 def eccentric_anomaly(mean_anomaly: Tensor, e: Tensor) -> Tensor:

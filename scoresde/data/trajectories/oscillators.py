@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .family import GaussianFamily, Quantity
+from .family import GaussianFamily, Quantity, not_negative, positive
 
 __all__ = ["DampedOscillator", "DrivenOscillator", "Lissajous"]
 
@@ -35,6 +35,13 @@ class Lissajous(GaussianFamily):
     ratio: tuple[int, int] = (1, 2)
     amplitude: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse what does not close."""
+        super().__post_init__()
+        positive(amplitude=self.amplitude)
+        if not all(isinstance(r, int) and r > 0 for r in self.ratio):
+            raise ValueError(f"expected a ratio of two whole numbers > 0, got {self.ratio}")
+
     @property
     def omega(self) -> Tensor:
         """Angular frequencies (2,), in radians per second."""
@@ -56,11 +63,16 @@ class Lissajous(GaussianFamily):
 
             E = sum_a w_a^2 (x^2 + x'^2 - 2 x x' cos w_a h)/(2 sin^2 w_a h),    x' = x(t + h).
 
-        It needs more than two samples in each half oscillation.
+        It needs more than two samples in each oscillation.
 
         >>> Lissajous().energy(Lissajous()(3)).std(1).max() < 1e-10
         tensor(True)
         """
+        if 2 * max(self.ratio) >= self.length - 1:
+            raise ValueError(
+                f"expected more than two times in each oscillation, got {self.length} for "
+                f"{max(self.ratio)}: raise length"
+            )
         w = self.omega.to(x)
         a, b = x[:, :-1], x[:, 1:]
         cos, sin = (w * self.step).cos(), (w * self.step).sin()
@@ -90,6 +102,7 @@ class DampedOscillator(GaussianFamily):
     def __post_init__(self) -> None:
         """Refuse what does not oscillate."""
         super().__post_init__()
+        positive(omega=self.omega, amplitude=self.amplitude)
         if not 0 <= self.gamma < 2 * self.omega:
             raise ValueError(
                 f"expected 0 <= gamma < 2 omega, got {self.gamma} and {self.omega}: "
@@ -123,6 +136,16 @@ class DrivenOscillator(DampedOscillator):
     amplitude: float = 0.3
     drive: float = 4 * math.pi
     force: float = 150.0
+
+    def __post_init__(self) -> None:
+        """Refuse a response without bound."""
+        super().__post_init__()
+        not_negative(drive=self.drive, force=self.force)
+        if self.gamma == 0 and self.drive == self.omega:
+            raise ValueError(
+                f"expected a drive other than omega = {self.omega:.6g} without damping, got the "
+                "same: its amplitude grows without end; use gamma > 0"
+            )
 
     @property
     def root(self) -> Tensor:

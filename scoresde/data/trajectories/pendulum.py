@@ -1,15 +1,17 @@
 r"""The double pendulum: deterministic, and chaotic where it swings high."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .family import Family, uniform
+from .family import Family, positive, uniform
 
 __all__ = ["DoublePendulum"]
 
-SUBSTEPS = 8  # of Runge-Kutta between two times
+TURN, LONG = 0.06, 50.0  # the longest step in units of 1/rate, up to this duration
+LONGEST = 10**6  # steps of one path
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class DoublePendulum(Family):
                - 2 m_2 sin d (b'^2 l_2 + a'^2 l_1 cos d)]/(l_1 D),
         b'' = 2 sin d [(m_1 + m_2)(a'^2 l_1 + g cos a) + b'^2 l_2 m_2 cos d]/(l_2 D).
 
-    They are solved by the fourth-order Runge-Kutta method with eight steps between two times; at
-    the default the energy drifts by less than 1e-5 of its scale m g l.
+    They are solved by the fourth-order Runge-Kutta method, with as many steps between two times as
+    keep the drift of the energy below 1e-5 of its scale g (m_1 l_1 + m_2 (l_1 + l_2)).
 
     Args:
         length: number of times.
@@ -44,6 +46,41 @@ class DoublePendulum(Family):
     release: float = 1.5
     gravity: float = 9.81
 
+    def __post_init__(self) -> None:
+        """Refuse what does not swing, or would take too many steps."""
+        super().__post_init__()
+        positive(gravity=self.gravity, release=self.release)
+        for name, pair in (("rods", self.rods), ("masses", self.masses)):
+            for i, value in enumerate(pair):
+                positive(**{f"{name}[{i}]": value})
+        steps = self.substeps * (self.length - 1)
+        if steps > LONGEST:
+            raise ValueError(
+                f"expected paths of at most {LONGEST} steps, got {steps}: it turns too fast for "
+                "this duration; lower duration, or take masses and rods that differ less"
+            )
+
+    @property
+    def rate(self) -> float:
+        """A bound on how fast it turns, in radians per second: modes and energy; a light elbow.
+
+        Of small swings the faster mode, of wide ones the velocities that the energy allows; an
+        elbow of small mass is thrown about where the rods are in line.
+        """
+        (l1, l2), (m1, m2), mass = self.rods, self.masses, sum(self.masses)
+        half = mass * self.gravity * (l1 + l2) / (2 * m1 * l1 * l2)
+        share = 4 * m1 * l1 * l2 / (mass * (l1 + l2) ** 2)
+        lift = 1 - math.cos(min(self.release, math.pi))
+        energy = self.gravity * (mass * l1 + m2 * l2) * lift
+        swings = 2 * energy / m1 * max(1 / l1**2, mass / (m2 * l2**2))
+        return math.sqrt(max(half * (1 + math.sqrt(1 - share)), swings) * mass / (2 * m1))
+
+    @property
+    def substeps(self) -> int:
+        """Steps between two times; errors add up, so the fourth root of a long duration counts."""
+        longer = max(1.0, self.rate * self.duration / LONG) ** 0.25
+        return math.ceil(self.step * self.rate * longer / TURN)
+
     def __call__(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n paths of the tip, (n, L, 2), in metres from the pivot, y upwards."""
         return self.tip(self.states(n, generator))
@@ -54,8 +91,8 @@ class DoublePendulum(Family):
         state = torch.stack((*angles, *map(torch.zeros_like, angles)), 1)
         path = [state]
         for _ in range(self.length - 1):
-            for _ in range(SUBSTEPS):
-                state = self._step(state, self.step / SUBSTEPS)
+            for _ in range(self.substeps):
+                state = self._step(state, self.step / self.substeps)
             path.append(state)
         return torch.stack(path, 1)
 

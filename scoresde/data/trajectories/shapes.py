@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .family import Family, GaussianFamily, normal
+from .family import Family, GaussianFamily, normal, not_negative, positive
 
 __all__ = ["RunAndTumble", "Splines"]
 
@@ -36,6 +36,7 @@ class Splines(GaussianFamily):
         super().__post_init__()
         if self.knots < 3:
             raise ValueError(f"expected at least 3 knots of a closed spline, got {self.knots}")
+        positive(size=self.size)
 
     @property
     def root(self) -> Tensor:
@@ -78,6 +79,12 @@ class RunAndTumble(Family):
     speed: float = 20.0
     rate: float = 1.0
     start: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what neither runs nor tumbles."""
+        super().__post_init__()
+        positive(speed=self.speed, rate=self.rate)
+        not_negative(start=self.start)
 
     def __call__(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n paths, (n, L, 2), in micrometres."""

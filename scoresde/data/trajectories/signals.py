@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .family import Family, uniform
+from .family import Family, positive, ranges, uniform
 
 __all__ = ["Chirp", "RingDown"]
 
@@ -56,6 +56,7 @@ class RingDown(Signal):
     def __post_init__(self) -> None:
         """Refuse frequencies that the samples cannot hold."""
         super().__post_init__()
+        ranges(frequency=self.frequency, decay=self.decay, loudness=self.loudness)
         self._check_frequency(self.frequency[1])
 
     def __call__(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -94,8 +95,8 @@ class Chirp(Signal):
     def __post_init__(self) -> None:
         """Refuse frequencies that the samples cannot hold."""
         super().__post_init__()
-        if not (min(self.mass) > 0 and self.before > 0):
-            raise ValueError(f"expected mass > 0 and before > 0, got {self.mass}, {self.before}")
+        ranges(mass=self.mass)
+        positive(before=self.before)
         self._check_frequency(self.frequency(self.before, self.mass[0]))
 
     @staticmethod
