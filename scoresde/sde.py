@@ -18,6 +18,7 @@ References:
 """
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,10 @@ __all__ = [
     "SubVPSDE",
     "VariancePreserving",
     "like",
+    "warn_of_start",
 ]
+
+MISMATCH = 1e-2  # nats for each coordinate, from where on a start from the prior is warned of
 
 
 def like(coefficient: Tensor, x: Tensor) -> Tensor:
@@ -186,9 +190,43 @@ class SDE(ABC):
         """The law to start the reverse process from at time t: N(0, I) unless overridden."""
         return Prior(1.0)
 
+    def prior_mismatch(self, t: Tensor | float, mean_square: float = 1.0) -> float:
+        r"""What a start from the prior at t costs at most: nats for each coordinate of the data.
+
+            KL(p_t || prior) <= E KL(p(x_t | x0) || prior)
+                              = 1/2 [(alpha^2 E|x0|^2/d + sigma^2)/std^2 - 1 - log(sigma^2/std^2)]
+
+        The reverse SDE with the exact score makes it no larger. Where the distribution of the data
+        is known ``physics.kl_to_prior`` is the KL itself.
+
+        Args:
+            t: where the reverse process starts, above 0.
+            mean_square: E|x0|^2/d, 1 for data that were standardised.
+        """
+        at = torch.as_tensor(t, dtype=torch.float64)
+        var = self.prior(at).std ** 2
+        signal = float(self.alpha(at)) ** 2 * mean_square / var
+        noise = float(self.sigma2(at)) / var
+        return 0.5 * (signal + noise - 1 - math.log(noise))
+
     def prior_log_prob(self, x: Tensor) -> Tensor:
         """log density in nats of the prior at t_max: (B, *) -> (B,)."""
         return self.prior(self.t_max).log_prob(x)
+
+
+def warn_of_start(sde: SDE, t: Tensor | float) -> None:
+    """Warn, once a line of the user's, where x_t is not the noise that a sampler starts from."""
+    cost = sde.prior_mismatch(t)
+    if cost > MISMATCH:
+        share = float(sde.alpha(torch.as_tensor(t, dtype=torch.float64)) ** 2)
+        warnings.warn(
+            f"the start is not noise: at t = {float(t):.4g} alpha^2 = {share:.2g} of the data's "
+            f"variance is left, and starting from the prior costs up to KL = {cost:.2g} nats for "
+            "each coordinate of standardised data; start later, take a longer chain "
+            "(DDPMChain.linear() has 1000 steps), or pass the sampler exact states at that time",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 class VariancePreserving(SDE):
@@ -209,6 +247,10 @@ class _VarianceExploding(SDE):
     def log_alpha(self, t: Tensor) -> Tensor:
         """Zero: the data are not scaled."""
         return torch.zeros_like(t)
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """-2 log sigma: in 16 bits sigma^2 may not be representable."""
+        return -2 * self.sigma(t).log()
 
     def prior(self, t: Tensor | float) -> Prior:
         """N(0, sigma(t)^2 I)."""
@@ -362,17 +404,25 @@ class VESDE(_VarianceExploding):
             raise ValueError(f"expected 0 < s_min < s_max, got {self.s_min} and {self.s_max}")
 
     def sigma2(self, t: Tensor) -> Tensor:
-        """s_min^2 ((s_max/s_min)^{2t} - 1), by expm1."""
-        return self.s_min**2 * torch.expm1(2 * math.log(self.s_max / self.s_min) * t)
+        """s(t)^2 (1 - (s_min/s_max)^{2t}), by expm1: no factor exceeds s_max^2."""
+        return self._scale(t).square() * -torch.expm1(-2 * self._growth * t)
 
     def sigma(self, t: Tensor) -> Tensor:
-        """sqrt(s(t)^2 - s(0)^2)."""
-        return self.sigma2(t).sqrt()
+        """sqrt(s(t)^2 - s(0)^2), which is representable where its square may not be."""
+        return self._scale(t) * (-torch.expm1(-2 * self._growth * t)).sqrt()
 
     def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
-        """Closed form: sigma^2 = e^{-log_snr}."""
-        spread = torch.log1p((-log_snr).exp() / self.s_min**2)
-        return spread / (2 * math.log(self.s_max / self.s_min))
+        """Closed form: sigma^2 = e^{-log_snr}, and log(1 + sigma^2/s_min^2) by softplus."""
+        ratio = -log_snr - 2 * math.log(self.s_min)
+        return torch.nn.functional.softplus(ratio, threshold=40.0) / (2 * self._growth)
+
+    @property
+    def _growth(self) -> float:
+        return math.log(self.s_max / self.s_min)
+
+    def _scale(self, t: Tensor) -> Tensor:
+        """s(t) = s_min (s_max/s_min)^t."""
+        return self.s_min * (self._growth * t).exp()
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,17 @@ import torch
 from scoresde import (
     VESDE,
     VPSDE,
+    Ancestral,
     CosineVPSDE,
     DDPMChain,
+    GaussianMixture,
     KarrasSDE,
     StraightPath,
     SubVPSDE,
+    sample,
+    uniform,
 )
+from scoresde.physics import kl_to_prior
 from scoresde.sde import like
 
 SDES = [
@@ -356,3 +361,54 @@ def test_a_time_for_each_sample_or_one_for_all(shape):
 def test_frozen():
     with pytest.raises(AttributeError, match="beta_min"):
         VPSDE().beta_min = 1.0
+
+
+# ---- a start that is not noise ----------------------------------------------------------------
+@each_sde
+def test_n08_every_process_ends_in_its_prior(sde):
+    mismatch = sde.prior_mismatch(sde.t_max)
+    if sde in (SDES[1], SDES[-1]):  # these two do not: alpha^2 = e^-3 and e^-1.01
+        left = float(sde.alpha(torch.tensor(1.0))) ** 2
+        assert mismatch == pytest.approx(-0.5 * math.log1p(-left)) and mismatch > 0.02
+    else:
+        assert 0 < mismatch < 3e-4
+
+
+@each_sde
+def test_n08_the_bound_is_one_and_tight_for_a_point(sde):
+    """KL of a point mass's forward process is the bound itself; of a mixture it is less."""
+    t = torch.tensor(0.4 * sde.t_max)
+    point = GaussianMixture([1.0], [[1.3]], [[[0.0]]], sde)
+    kl = float(kl_to_prior(point, t).value)
+    assert sde.prior_mismatch(t, 1.3**2) == pytest.approx(kl, rel=1e-9)
+    pair = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[[0.0]], [[0.0]]], sde)
+    assert 0 <= float(kl_to_prior(pair, t).value) < sde.prior_mismatch(t)
+
+
+def test_n08_a_chain_that_does_not_reach_noise():
+    """The mean of N(3, 0.25) became 2.17, and nothing said so."""
+    chain = DDPMChain.linear(50)
+    law = GaussianMixture([1.0], [[3.0]], [[[0.25]]], chain.sde())
+    cost = -0.5 * math.log(1 - float(chain.alpha_bar[-1]))
+    with pytest.warns(UserWarning, match=rf"alpha\^2 = 0.6 .* KL = {cost:.2g} nats") as found:
+        sample(law, Ancestral(), (4, 1), chain.grid(), 0)
+    assert len(found) == 1 and found[0].filename == __file__
+    with pytest.warns(UserWarning, match="start is not noise: at t = 0.5"):
+        sample(
+            GaussianMixture([1.0], [[3.0]], [[[0.25]]], VPSDE()),
+            Ancestral(),
+            (4, 1),
+            uniform(2, 0.5),
+        )
+
+
+@pytest.mark.parametrize("sde", [*SDES[:-1], VESDE(0.01, 348.0)], ids=repr)
+def test_n09_sixteen_bits(sde):
+    """sigma and log-SNR wherever they are representable, also where sigma^2 is not."""
+    t = torch.linspace(0.05, sde.t_max, 40).half()
+    wide = t.double().clamp(max=sde.t_max)
+    close(sde.sigma(t).double(), sde.sigma(wide), 1e-2)
+    noisy = sde.alpha(wide) > 0.05  # log(1 - t) of the straight path has no digits near 1
+    close(sde.lam(t).double()[noisy], sde.lam(wide)[noisy], 1e-2, 2e-2)
+    back = sde.time_of_log_snr(sde.log_snr(wide).half()).double()
+    close(back[noisy], wide[noisy], 2e-2, 2e-3)

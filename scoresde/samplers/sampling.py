@@ -10,6 +10,7 @@ from ..denoiser import Affine, Denoiser
 from ..noise import BlockNoise, block_size
 from .base import Callback, Sampler, check_grid, check_parts, recording
 from .checks import home
+from ..sde import warn_of_start
 from .compiled import faster
 
 __all__ = ["Ending", "Recorder", "finish", "sample"]
@@ -68,6 +69,7 @@ def sample(
     if last not in ("stop", "denoise", "half"):
         raise ValueError(f'expected last "stop", "denoise" or "half", got {last!r}')
     ts, sampler = check_grid(ts, denoiser.sde), faster(sampler, compile, graph)
+    warn_of_start(denoiser.sde, ts[0])
     at, own = home(denoiser)
     device = at if device is None else torch.device(device)
     state = own or dtype or torch.get_default_dtype()
