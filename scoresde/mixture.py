@@ -208,13 +208,13 @@ class GaussianMixture(Law):
             """Beside its width or a share of the distance, in widths, of any component."""
             y = torch.einsum("nkd,kde->nke", centre[:, None] - means, self.basis) / width
             away = y.norm(dim=2) - math.sqrt(self.dim) * half[:, None] / narrow  # of the corners
-            return (half[:, None] > narrow * (away / 4).clamp(min=1.5)).any(1)
+            wide: Tensor = half[:, None] > narrow * (away / 4).clamp(min=1.5)
+            return wide.any(1)
 
         def spread(x: Tensor) -> Tensor:
             """p_t tr Cov[x0 | x_t]."""
-            trace = lambda y: self.posterior_cov(y, t).diagonal(0, 1, 2).sum(1)
-            parts = [self.log_prob(y, t).exp() * trace(y) for y in x.split(4096)]
-            return torch.cat(parts)
+            parts = [(self.log_prob(y, t).exp(), self.posterior_cov(y, t)) for y in x.split(4096)]
+            return torch.cat([p * cov.diagonal(0, 1, 2).sum(1) for p, cov in parts])
 
         reach = 9 * width.amax(1, keepdim=True)
         low, high = (means - reach).amin(0), (means + reach).amax(0)

@@ -91,7 +91,8 @@ def _tail(values: Tensor, transform: Tensor, d: int) -> Tensor:
         c = torch.tensordot(transform, cells.movedim(axis, 0), 1).abs()  # (n, N, ...)
         c = c.reshape(POINTS, len(cells), -1).mean(2)
         sizes.append(c[-2:].amax(0).square() / c.amax(0).clamp(min=torch.finfo(c.dtype).tiny))
-    return 2**d * torch.stack(sizes).amax(0)
+    worst: Tensor = torch.stack(sizes).amax(0)
+    return 2**d * worst
 
 
 def _cut_while(

@@ -10,16 +10,22 @@ import torch
 
 from scoresde import (
     DDIM,
+    PFRK4,
     VPSDE,
     Adams,
     Ancestral,
+    ClassifierFree,
     CosineVPSDE,
     EulerMaruyama,
     GaussianMixture,
+    Guided,
     KarrasSDE,
     Langevin,
+    PFHeun,
     PredictorCorrector,
     ReverseDiffusion,
+    UniPC,
+    X0Denoiser,
     log_snr,
     moments,
     sample,
@@ -29,7 +35,20 @@ from scoresde.cli import main
 from scoresde.cli.exact import bias_table, compare_exact, curves_of, exact_rows, gaussian_of
 from scoresde.comparison import Entry
 from scoresde.data import gauss, gm1
-from scoresde.diagnosis import Bias, bias_entries, exact_bias
+from scoresde.diagnosis import Bias, bias_entries, exact_bias, power_product
+from scoresde.guidance import Tempered
+from scoresde.inverse import (
+    DDRM,
+    DPS,
+    Mask,
+    Matrix,
+    Measurement,
+    MomentMatching,
+    Observed,
+    RePaint,
+    Replacement,
+    posterior,
+)
 from scoresde.plots import fit_order
 from scoresde.runs import LawData, Run
 
@@ -243,6 +262,10 @@ def test_a_run_on_points_takes_those_held_out_in_the_networks_units(tmp_path):
         (["compare", "--exact", "--law", "circle"], "expected --law among gm1"),
         (["compare", "--exact", "--law", "checkerboard"], "a mixture of Gaussians"),
         (["compare", "--exact", "--steps", "0"], "expected --steps >= 1"),
+        (["compare", "--exact", "--guidance", "2"], "a mixture of several Gaussians"),
+        (["compare", "--exact", "--guidance", "2", "--temperature", "2"], "got both"),
+        (["compare", "somewhere", "--temperature", "2"], "with --exact alone"),
+        (["compare", "--exact", "--law", "gm1", "--guidance", "-9"], "no Gaussian to compare"),
     ],
 )
 def test_one_line_for_what_goes_wrong(words, message, capsys, tmp_path, monkeypatch):
@@ -266,3 +289,176 @@ def test_compare_exact_returns_what_it_prints_whatever_the_order_of_the_steps(tm
     heads, cells = bias_table(rows)
     short = next(row for row in cells if row[0] == "Runge-Kutta 4")
     assert heads[2:4] == ["W2 at 2", "W2 at 8"] and short[2] == ""
+
+
+# ---- guided Gaussians ---------------------------------------------------------------------------
+plain = lambda c, m=0.0: line(c, m)
+
+
+def plane(rho=0.8):
+    return GaussianMixture([1.0], [[0.0, 0.0]], [[[1.0, rho], [rho, 1.0]]], SDE)
+
+
+def first_of_two(y=1.0, std=0.0):
+    return Measurement(Mask(torch.tensor([True, False])), torch.full((1, 1), y), std)
+
+
+def limit(sampler, denoiser, n, index):
+    """Richardson's value of a moment at the end, for a method of order one: 2 f(2n) - f(n)."""
+    coarse, fine = (moments(sampler, denoiser, log_snr(SDE, k))[index][-1] for k in (n, 2 * n))
+    return 2 * fine - coarse
+
+
+def test_n19_classifier_free_in_closed_form():
+    """docs/theory/guidance.md: V_ODE at a finite B, V_SDE as B goes to infinity."""
+    cc, cu, w = 1.0, 2.0, 3.0
+    free = ClassifierFree(plain(cc), plain(cu), w)
+    E = float(SDE.alpha(torch.tensor(1.0)) ** -2)
+    ode = E * (cc / (E + cc - 1)) ** w * (cu / (E + cu - 1)) ** (1 - w)
+    found = moments(PFRK4(), free, uniform(200, t_eps=0.0))[1][-1]
+    assert float(found) == pytest.approx(ode, rel=1e-6)
+    r = cu / cc
+    sde = cc**2 / (cu - cc) * (r - r ** (2 - 2 * w)) / (2 * w - 1)
+    found = [
+        float(moments(EulerMaruyama(), free, uniform(n, t_eps=0.0))[1][-1]) for n in (400, 800)
+    ]
+    assert 2 * found[1] - found[0] == pytest.approx(sde, rel=1e-3) == 0.3875
+
+
+def test_n19_guidance_by_a_quadratic_is_the_same():
+    c, u = plain(1.0, 0.7), plain(2.0, -0.2)
+    log_h = lambda x, t: c.log_prob(x, t) - u.log_prob(x, t)
+    for sampler in (DDIM(), EulerMaruyama(), Adams(3, 3), PFHeun()):
+        ts = log_snr(SDE, 10)
+        for a, b in zip(
+            moments(sampler, Guided(u, log_h, 3.0), ts),
+            moments(sampler, ClassifierFree(c, u, 3.0), ts),
+            strict=True,
+        ):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_n19_temperature_in_closed_form():
+    c, T = 0.5, 0.8
+    E = float(SDE.alpha(torch.tensor(1.0)) ** -2)
+    found = moments(PFRK4(), Tempered(plain(c), T), uniform(200, t_eps=0.0))[1][-1]
+    assert float(found) == pytest.approx(E * (c / (E + c - 1)) ** (1 / T), rel=1e-6)
+
+
+def test_n19_dps_in_closed_form():
+    """docs/theory/inverse.md: mean y (1 - e^{-c/R}), variance R/2 (1 - e^{-2c/R})."""
+    c, R = 1.5, 0.2
+    measurement = Measurement(Matrix(torch.eye(1)), torch.ones(1, 1), math.sqrt(R))
+    dps = DPS(plain(c), measurement)
+    mean, var = (float(limit(EulerMaruyama(), dps, 2000, k)) for k in (0, 1))
+    assert mean == pytest.approx(1 - math.exp(-c / R), abs=1e-3)
+    assert var == pytest.approx(R / 2 * (1 - math.exp(-2 * c / R)), abs=1e-3)
+    means, covs = moments(PFHeun(), dps, log_snr(SDE, 1000))
+    assert float(means[-1]) == pytest.approx(1.2179, abs=1e-3)
+    assert float(covs[-1]) == pytest.approx(c * math.exp(-c / R), abs=2e-4)
+
+
+def test_n19_what_is_exact_samples_the_posterior():
+    law, measurement = plane(), first_of_two(0.7, 0.3)
+    truth, ts = posterior(law, measurement), log_snr(SDE, 30)
+    start = (torch.zeros(2), torch.eye(2))
+    for sampler in (DDIM(), Ancestral(), UniPC(3)):
+        for a, b in zip(
+            moments(sampler, MomentMatching(law, measurement), ts, start),
+            moments(sampler, truth, ts, start),
+            strict=True,
+        ):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+def test_n19_replacement_in_closed_form():
+    """Neither mean nor variance is the posterior's, whatever the number of steps."""
+    rho = 0.8
+    known = Observed(plane(rho), first_of_two())
+    walk = Replacement(EulerMaruyama())
+    mean, cov = (limit(walk, known, 60, k) for k in (0, 1))
+    assert float(mean[1]) == pytest.approx((1 - math.sqrt(1 - rho**2)) / rho, abs=3e-3)
+    assert float(cov[1, 1]) == pytest.approx((1 - rho**2) * math.atanh(rho) / rho, abs=3e-3)
+
+
+CASES = {
+    "guided": lambda: (
+        EulerMaruyama(),
+        Guided(plane(), lambda x, t: -(x.sum(1) - 1.0).square(), 0.7),
+    ),
+    "tempered": lambda: (Ancestral(), Tempered(plane(), 0.7)),
+    "dps": lambda: (DDIM(1.0), DPS(plane(), first_of_two(0.7, 0.6))),
+    "replacement": lambda: (Replacement(), Observed(plane(), first_of_two(0.7, 0.2))),
+    "repaint": lambda: (RePaint(resamples=2), Observed(plane(), first_of_two())),
+    "ddrm": lambda: (DDRM(), Observed(plane(), first_of_two(0.7, 0.2))),
+}
+
+
+@pytest.mark.parametrize("n", [100_000, pytest.param(4_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", CASES)
+def test_n19_samples_follow_the_moments(name, n):
+    sampler, denoiser = CASES[name]()
+    ts = log_snr(SDE, 6)
+    x = sample(denoiser, sampler, (n, 2), ts, 1, dtype=torch.float64, last="stop")
+    mean, cov = (moment[-1] for moment in moments(sampler, denoiser, ts))
+    assert ((x.mean(0) - mean).abs() < 5 * (cov.diagonal() / n).sqrt() + 1e-12).all()
+    var = cov.diagonal()
+    error = ((var[:, None] * var + cov.square()) / n).sqrt()
+    centred = x - mean
+    assert ((centred.T @ centred / n - cov).abs() < 5 * error + 1e-12).all()
+
+
+def test_n19_what_has_no_exact_law_is_refused():
+    ts, law = log_snr(SDE, 6), plain(2.0)
+    cube = Guided(law, lambda x, t: -(x**4).sum(1))
+    with pytest.raises(ValueError, match=r"affine in x .* got Guided"):
+        moments(DDIM(), cube, ts)
+    norm = DPS(plane(), first_of_two(0.7, 0.6), rule="norm")
+    with pytest.raises(ValueError, match="got DPS"):
+        moments(Ancestral(), norm, ts)
+    with pytest.raises(TypeError, match=r"steps that do not depend .* jump=3"):
+        moments(RePaint(jump=3), Observed(plane(), first_of_two()), ts)
+    with pytest.raises(ValueError, match="single Gaussian"):
+        moments(DDIM(), Tempered(gm1(SDE), 0.5), ts)
+    with pytest.raises(ValueError, match=r"expected start=\(mean, cov\) beside a X0Denoiser"):
+        moments(DDIM(), X0Denoiser(torch.nn.Identity(), SDE), ts)
+    with pytest.raises(ValueError, match="expected a reference beside a Tempered"):
+        exact_bias(DDIM(), Tempered(law, 0.5), ts)
+
+
+def test_n19_a_network_that_is_affine_has_a_law_too():
+    class Halve(torch.nn.Module):
+        def forward(self, x, t):
+            return 0.5 * x
+
+    start, ts = (torch.ones(1), torch.eye(1)), log_snr(SDE, 3)
+    means, covs = moments(DDIM(), X0Denoiser(Halve(), SDE), ts, start)
+    x = DDIM()(X0Denoiser(Halve(), SDE), torch.tensor([[1.0], [2.0]]), ts)
+    assert float(means[-1]) == pytest.approx(float(x[0]), rel=1e-12)
+    assert float(covs[-1].sqrt()) == pytest.approx(float((x[1] - x[0]).abs()), rel=1e-12)
+
+
+def test_n19_the_product_of_powers():
+    found = power_product([plain(1.0, 0.5), plain(2.0)], [3.0, -2.0])
+    assert float(found.covs) == pytest.approx(1 / (3 / 1 - 2 / 2))
+    assert float(found.means) == pytest.approx(3 * 0.5 / (3 / 1 - 2 / 2))
+    with pytest.raises(ValueError, match="precisions add to one that is not positive"):
+        power_product([plain(2.0), plain(1.0)], [3.0, -2.0])
+
+
+def test_n19_compare_exact_with_guidance(tmp_path, capsys):
+    words = ["compare", "--exact", "--law", "gm1", "--steps", "10", "--out", str(tmp_path)]
+    assert main([*words, "--guidance", "2"]) == 0 and "p(.|y)^w, w = 2" in capsys.readouterr().out
+    assert main([*words, "--temperature", "0.5"]) == 0 and "T = 0.5" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "exact-tempered.json").read_text())["rows"]
+    mean, cov = gm1(SDE).marginal()
+    law = GaussianMixture([1.0], mean[None], cov[None], SDE)
+    found = exact_bias(
+        DDIM(),
+        Tempered(law, 0.5),
+        log_snr(SDE, 10),
+        reference=GaussianMixture([1.0], mean[None], cov[None] / 2, SDE),
+    )
+    row = next(r for r in rows if r["sampler"] == "DDIM, η = 0")
+    assert row["W2"] == pytest.approx(float(found.w2), rel=1e-9) and row["evaluations"] == 10
+    assert (tmp_path / "exact-guided.html").is_file()

@@ -12,22 +12,38 @@ import torch
 from .. import plots
 from ..comparison import VIEW_NAMES, Entry, print_table
 from ..data import LAWS
-from ..diagnosis import bias_entries, exact_bias
+from ..denoiser import Denoiser
+from ..diagnosis import bias_entries, exact_bias, power_product
 from ..files import atomically
-from ..mixture import GaussianMixture
+from ..guidance import ClassifierFree, Tempered
+from ..mixture import GaussianMixture, Law
 from ..plots import fit_order
 from ..report import Report
 from ..runs import HELD_OUT, Run, check_counts
 from ..samplers import Counted, PredictorCorrector
 from ..sde import VPSDE
 
-__all__ = ["BiasRow", "bias_table", "compare_exact", "curves_of", "exact_rows", "gaussian_of"]
+__all__ = [
+    "BiasRow",
+    "Case",
+    "bias_table",
+    "case_of",
+    "compare_exact",
+    "curves_of",
+    "exact_rows",
+    "gaussian_of",
+]
 
 STEPS = (10, 20, 40, 80, 160, 320, 640)
 WHAT = (
     "Discretisation bias alone: the exact law of every sampler with the exact score, started at "
     "p of t_max, against p where its grid ends. No samples and no network are involved; "
     "`order` is fitted over the finer half."
+)
+GUIDED = (
+    "The exact law of every sampler with the exact score, guided, started at the prior, against "
+    "{meant} where its grid ends. What is left with many evaluations is what guidance itself "
+    "does; ODE and SDE differ. No samples and no network are involved."
 )
 
 
@@ -54,8 +70,32 @@ class BiasRow:
         return {"sampler": self.entry.label, "view": self.entry.view, **numbers}
 
 
+@dataclass(frozen=True)
+class Case:
+    """What is judged: a denoiser against the Gaussian that is meant.
+
+    Attributes:
+        gaussian: the data.
+        denoiser: these, or with guidance around them.
+        reference: what the samples should follow.
+        what: a sentence for the head of the table.
+        stem: of the files.
+    """
+
+    gaussian: GaussianMixture
+    denoiser: Denoiser
+    reference: GaussianMixture
+    what: str = WHAT
+    stem: str = "exact"
+
+
 def compare_exact(
-    folder: Path | None, law: str | None, out: Path | None, steps: Sequence[int]
+    folder: Path | None,
+    law: str | None,
+    out: Path | None,
+    steps: Sequence[int],
+    temperature: float | None = None,
+    guidance: float | None = None,
 ) -> list[BiasRow]:
     """Compute; print the table; write exact.json, exact.html and two figures.
 
@@ -64,6 +104,8 @@ def compare_exact(
         law: a key of ``LAWS``, for no run; "gauss" if not given.
         out: folder to write to, for no run.
         steps: evaluations; 10 to 640 if empty.
+        temperature: T, for ``Tempered`` against p^{1/T}.
+        guidance: w, for ``ClassifierFree`` of the mixture's first component and of all of it.
 
     Raises:
         ValueError: if both a run and a law or folder are given, for a law that is unknown or no
@@ -74,31 +116,70 @@ def compare_exact(
     steps = sorted(set(steps or STEPS))  # a column for each, the coarsest first
     check_counts(steps=steps[0])
     if folder is not None:
-        gaussian, name = gaussian_of(Run.open(folder)), folder.name
+        run, name = Run.open(folder), folder.name
+        gaussian, known = gaussian_of(run), run.law
     else:
-        gaussian, name = _named(law or "gauss"), law or "gauss"
+        name = law or "gauss"
+        known = _named(name)
+        gaussian = _gaussian(*known.marginal(), known)
+    case = case_of(gaussian, known, temperature, guidance)
     folder = folder or out or Path("runs") / f"exact-{name}"
-    rows = exact_rows(gaussian, steps)
+    rows = exact_rows(gaussian, steps, case)
     spread = gaussian.spectrum.sqrt().flatten().tolist()
     stds = ", ".join(f"{s:.3g}" for s in reversed(spread[-6:]))
     head = (
         f"{gaussian.sde} on the Gaussian with the mean and covariance of {name}, standard "
         f"deviations {stds}{' ...' if len(spread) > 6 else ''}"
     )
-    print(f"{head}\n{WHAT}")
+    print(f"{head}\n{case.what}")
     print_table(*bias_table(rows))
-    page = _write(folder, name, head, rows)
-    print(f"written: {page}, exact.json beside it, figures/exact-*.png")
+    page = _write(folder, name, head, rows, case)
+    print(f"written: {page}, {case.stem}.json beside it, figures/{case.stem}-*.png")
     return rows
 
 
-def exact_rows(gaussian: GaussianMixture, steps: Sequence[int]) -> list[BiasRow]:
+def case_of(
+    gaussian: GaussianMixture,
+    law: Law | None = None,
+    temperature: float | None = None,
+    guidance: float | None = None,
+) -> Case:
+    """The Gaussian itself, or with a temperature or classifier-free guidance around it.
+
+    Args:
+        gaussian: the data.
+        law: the mixture it stands for, whose first component is the condition.
+        temperature: T.
+        guidance: w.
+    """
+    if temperature is not None and guidance is not None:
+        raise ValueError("expected --temperature or --guidance, got both: one after the other")
+    if temperature is not None:
+        meant = power_product([gaussian], [1 / temperature])
+        what = GUIDED.format(meant=f"p^(1/T), T = {temperature:g},")
+        return Case(gaussian, Tempered(gaussian, temperature), meant, what, "exact-tempered")
+    if guidance is not None:
+        if not isinstance(law, GaussianMixture) or len(law.weights) < 2:
+            raise ValueError(
+                "expected a mixture of several Gaussians for --guidance, whose first one is the "
+                "condition, got none: --law gm1, say"
+            )
+        one, w = law.component(0), guidance
+        meant = power_product([one, gaussian], [w, 1 - w])
+        what = GUIDED.format(meant=f"p^(1 - w) p(.|y)^w, w = {w:g} and y the first component,")
+        return Case(gaussian, ClassifierFree(one, gaussian, w), meant, what, "exact-guided")
+    return Case(gaussian, gaussian, gaussian)
+
+
+def exact_rows(
+    gaussian: GaussianMixture, steps: Sequence[int], case: Case | None = None
+) -> list[BiasRow]:
     """The bias of every sampler at every number of evaluations, which rise."""
     from tqdm.auto import tqdm
 
-    rows = []
+    rows, case = [], case or case_of(gaussian)
     for entry in tqdm(bias_entries(gaussian, steps), desc="samplers", unit="sampler"):
-        found = exact_bias(entry.sampler, gaussian, entry.ts)
+        found = exact_bias(entry.sampler, case.denoiser, entry.ts, reference=case.reference)
         counted = Counted(gaussian)
         entry.sampler(counted, torch.zeros(1, *gaussian.event).double(), entry.ts)
         rows.append(BiasRow(entry, counted.calls, float(found.w2), float(found.kl)))
@@ -127,7 +208,7 @@ def _named(name: str) -> GaussianMixture:
     law = LAWS[name](VPSDE())
     if not isinstance(law, GaussianMixture):
         raise ValueError(f"expected a law that is a mixture of Gaussians, got {name!r}")
-    return _gaussian(*law.marginal(), law)
+    return law
 
 
 def _gaussian(mean: torch.Tensor, cov: torch.Tensor, law: GaussianMixture) -> GaussianMixture:
@@ -163,17 +244,17 @@ def bias_table(rows: Sequence[BiasRow]) -> tuple[list[str], list[list[str]]]:
     return heads, table
 
 
-def _write(folder: Path, name: str, head: str, rows: list[BiasRow]) -> Path:
+def _write(folder: Path, name: str, head: str, rows: list[BiasRow], case: Case) -> Path:
     text = json.dumps({"what": head, "rows": [row.as_dict() for row in rows]}, indent=2)
     folder.mkdir(parents=True, exist_ok=True)
-    atomically(folder / "exact.json", lambda p: p.write_text(text, encoding="utf-8"))
+    atomically(folder / f"{case.stem}.json", lambda p: p.write_text(text, encoding="utf-8"))
     report = Report(f"Every sampler's exact bias on {name}", head + ".")
-    report.text(WHAT)
+    report.text(case.what)
     for number, (title, shown) in enumerate(_figures_of(rows).items(), 1):
-        pair = _figure(folder / "figures" / f"exact-{number}", shown)
+        pair = _figure(folder / "figures" / f"{case.stem}-{number}", shown)
         report.figure(pair[0], f"W2 against evaluations: {title}.", dark=pair[1])
     report.table(*bias_table(rows))
-    return report.write(folder / "exact.html", "Made by scoresde, without random numbers.")
+    return report.write(folder / f"{case.stem}.html", "Made by scoresde, without random numbers.")
 
 
 def _figures_of(rows: Sequence[BiasRow]) -> dict[str, dict[str, list[BiasRow]]]:

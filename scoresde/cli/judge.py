@@ -68,6 +68,11 @@ class Compare:
     """With --exact and no run: a named law, gauss if not given."""
     out: Path | None = None
     """With --exact and no run: where to write; runs/exact-LAW if not given."""
+    temperature: float | None = None
+    """With --exact: the score divided by T, against p^(1/T)."""
+    guidance: float | None = None
+    """With --exact, for a mixture of Gaussians: classifier-free guidance of weight w (1 is the
+    conditional one) towards its first component, against p^(1 - w) p(.|y)^w."""
     steps: tuple[int, ...] = ()
     """Evaluations for the SDE and the ODE; with --exact, of all. 10 20 50 100 if not given, and
     10 20 40 ... 640 with --exact, where they cost nothing."""
@@ -85,10 +90,14 @@ class Compare:
         from tqdm.auto import tqdm
 
         if self.exact:
-            return compare_exact(self.folder, self.law, self.out, self.steps)
-        if self.folder is None or self.law is not None or self.out is not None:
+            return compare_exact(
+                self.folder, self.law, self.out, self.steps, self.temperature, self.guidance
+            )
+        alone = (self.law, self.out, self.temperature, self.guidance)
+        if self.folder is None or any(option is not None for option in alone):
             raise ValueError(
-                "expected the folder of a run, and --law or --out with --exact alone: "
+                "expected the folder of a run, and --law, --out, --temperature or --guidance "
+                "with --exact alone: "
                 "scoresde compare RUN, or scoresde compare --exact [--law NAME]"
             )
         device = pick_device(self.device)

@@ -7,7 +7,9 @@ the table of its coefficients (``samplers.moments``), where the process has N(m,
     KL   = 1/2 [sum_i (rho_i - 1 - log rho_i) + (mu - m)^T S^{-1} (mu - m)],
 
 rho the eigenvalues of S^{-1} C. Both are smooth at zero error, W2 of the order of the sampler and
-KL(data || sampler) of twice it.
+KL(data || sampler) of twice it. Around a Gaussian guidance, temperature and measurements leave the
+denoiser affine: against the distribution that was meant (``power_product``), what they do to a
+sampler is a number too.
 """
 
 import math
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..comparison import Entry
+from ..denoiser import Denoiser
 from ..grids import log_snr, uniform
 from ..metrics import gaussian_w2
 from ..mixture import GaussianMixture
@@ -45,7 +48,7 @@ from ..samplers import (
 )
 from ..sde import VariancePreserving
 
-__all__ = ["Bias", "bias_entries", "exact_bias"]
+__all__ = ["Bias", "bias_entries", "exact_bias", "power_product"]
 
 
 class Bias(NamedTuple):
@@ -66,27 +69,65 @@ class Bias(NamedTuple):
 
 def exact_bias(
     sampler: Sampler,
-    gaussian: GaussianMixture,
+    gaussian: Denoiser,
     ts: Tensor,
     start: tuple[Tensor, Tensor] | None = None,
+    reference: GaussianMixture | None = None,
 ) -> Bias:
     """W2 and KL between p at ts[-1] and the law that a sampler ends in, without Monte Carlo.
 
     Args:
         sampler: any whose steps are affine, with or without noise, correctors included.
-        gaussian: the data, a mixture of one component, of any covariance.
+        gaussian: the data, a mixture of one component, of any covariance; or another denoiser
+            that is affine, such as one with guidance around it.
         ts: the grid.
-        start: mean and covariance at ts[0]; the exact ones if not given, so that the bias is that
-            of the steps alone.
+        start: mean and covariance at ts[0]; if not given the exact ones of a Gaussian, so that
+            the bias is that of the steps alone, and the prior's for another denoiser.
+        reference: the Gaussian that is meant at t = 0, where the denoiser is not its own.
 
     Raises:
         TypeError: for a sampler whose steps depend on the samples.
-        ValueError: for a mixture of several components, or a wrong grid.
+        ValueError: for a denoiser that is not affine, one without a reference, or a wrong grid.
     """
     means, covs = moments(sampler, gaussian, ts, start)
-    truth = gaussian.marginal(ts[-1])
+    meant = gaussian if reference is None else reference
+    if not isinstance(meant, GaussianMixture):
+        raise ValueError(
+            f"expected a reference beside a {type(gaussian).__name__}, got none: say which "
+            "Gaussian is meant, such as power_product([c, u], [w, 1 - w])"
+        )
+    truth = meant.marginal(ts[-1])
     end = means[-1], covs[-1]
     return Bias(gaussian_w2(*truth, *end), _kl(*truth, *end), *end)
+
+
+def power_product(
+    gaussians: Sequence[GaussianMixture], powers: Sequence[float]
+) -> GaussianMixture:
+    r"""The Gaussian proportional to prod_i p_i^{a_i}: precisions add, C^{-1} = sum_i a_i C_i^{-1}.
+
+    With powers (w, 1 - w) of a conditional and an unconditional one it is what guidance is meant
+    to sample; with the single power 1/T what a temperature is.
+
+    Args:
+        gaussians: of one component each, with regular covariances and the same process.
+        powers: a_i, of any sign.
+
+    Raises:
+        ValueError: if the product cannot be normalised.
+    """
+    first = gaussians[0]
+    inverses = [a * torch.linalg.inv(p.covs[0]) for a, p in zip(powers, gaussians, strict=True)]
+    means = [p.means[0].flatten() for p in gaussians]
+    pull = torch.stack([c @ m for c, m in zip(inverses, means, strict=True)]).sum(0)
+    root, failed = torch.linalg.cholesky_ex(torch.stack(inverses).sum(0))
+    if failed:
+        raise ValueError(
+            f"expected powers whose product is a distribution, got {list(powers)}: the precisions "
+            "add to one that is not positive, so there is no Gaussian to compare with"
+        )
+    mean = torch.cholesky_solve(pull[:, None], root)[:, 0].reshape(1, *first.event)
+    return GaussianMixture(torch.ones(1), mean, torch.cholesky_inverse(root)[None], first.sde)
 
 
 def _kl(mean: Tensor, cov: Tensor, other: Tensor, spread: Tensor) -> Tensor:

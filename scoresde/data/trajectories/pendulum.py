@@ -78,7 +78,7 @@ class DoublePendulum(Family):
     @property
     def substeps(self) -> int:
         """Steps between two times; errors add up, so the fourth root of a long duration counts."""
-        longer = max(1.0, self.rate * self.duration / LONG) ** 0.25
+        longer = math.sqrt(math.sqrt(max(1.0, self.rate * self.duration / LONG)))
         return math.ceil(self.step * self.rate * longer / TURN)
 
     def __call__(self, n: int, generator: torch.Generator | None = None) -> Tensor:
