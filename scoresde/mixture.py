@@ -187,9 +187,11 @@ class GaussianMixture(Law):
         """
         if t.ndim:
             return torch.stack([self.mmse(one) for one in t])
+        alpha, sigma2 = self._path(t, self.means)
         if len(self.weights) == 1:
-            alpha, sigma2 = self._path(t, self.means)
             return (sigma2 * self.spectrum / (alpha**2 * self.spectrum + sigma2)).mean()
+        if sigma2 == 0:
+            return torch.zeros_like(sigma2)
         rule = self._quadrature(t)
         return rule.weights @ rule.values / self.dim
 
@@ -203,6 +205,11 @@ class GaussianMixture(Law):
         alpha, sigma2 = self._path(t, self.means)
         width = (alpha**2 * self.spectrum + sigma2).sqrt()  # (K, d)
         means, narrow = alpha * self.means.flatten(1), width.amin(1)
+        if not bool((narrow > 0).all()):
+            raise ValueError("expected a time above 0, got 0: point masses have no density there")
+        # of Cov[x0 | x_t], which is nothing else at t = 0; point masses have none
+        size = self.means.square().amax() + self.spectrum.amax()
+        rounding = 1e4 * torch.finfo(size.dtype).eps ** 2 * size * (self.spectrum.amax() > 0)
 
         def coarse(centre: Tensor, half: Tensor) -> Tensor:
             """Beside its width or a share of the distance, in widths, of any component."""
@@ -214,7 +221,7 @@ class GaussianMixture(Law):
         def spread(x: Tensor) -> Tensor:
             """p_t tr Cov[x0 | x_t]."""
             parts = [(self.log_prob(y, t).exp(), self.posterior_cov(y, t)) for y in x.split(4096)]
-            return torch.cat([p * cov.diagonal(0, 1, 2).sum(1) for p, cov in parts])
+            return torch.cat([p * (c.diagonal(0, 1, 2).sum(1) + rounding) for p, c in parts])
 
         reach = 9 * width.amax(1, keepdim=True)
         low, high = (means - reach).amin(0), (means + reach).amax(0)

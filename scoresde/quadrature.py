@@ -23,7 +23,7 @@ __all__ = ["Rule", "adaptive"]
 
 POINTS = 12
 TOLERANCE = 1e-13  # of a cell, relative to the whole integral
-LEVELS = 60
+MOST = 10**5
 
 
 class Rule(NamedTuple):
@@ -57,7 +57,7 @@ def adaptive(
     d, found, total = len(centre), [], centre.new_zeros(())
     nodes, weights, transform = _legendre(d, centre)
     centres, halves = _cut_while(coarse, centre[None], half.reshape(1))
-    for _ in range(LEVELS):
+    while len(centres):
         x = centres[:, None] + halves[:, None, None] * nodes  # (N, n^d, d)
         volume = halves**d
         values = function(x.flatten(0, 1)).reshape(len(x), -1)
@@ -66,9 +66,9 @@ def adaptive(
         fine = ~rough
         total = total + sums[fine].sum()
         found.append((x[fine], volume[fine, None] * weights, values[fine]))
-        if not bool(rough.any()):
-            break
         centres, halves = _halves(centres[rough], halves[rough])
+        if len(centres) > MOST:
+            raise RuntimeError(f"more than {MOST} cells are too coarse: this is not smooth")
     x, w, values = (torch.cat(parts).flatten(0, 1) for parts in zip(*found, strict=True))
     return Rule(x, w, values)
 
@@ -91,8 +91,8 @@ def _tail(values: Tensor, transform: Tensor, d: int) -> Tensor:
         c = torch.tensordot(transform, cells.movedim(axis, 0), 1).abs()  # (n, N, ...)
         c = c.reshape(POINTS, len(cells), -1).mean(2)
         sizes.append(c[-2:].amax(0).square() / c.amax(0).clamp(min=torch.finfo(c.dtype).tiny))
-    worst: Tensor = torch.stack(sizes).amax(0)
-    return 2**d * worst
+    largest: Tensor = torch.stack(sizes).amax(0)
+    return largest * 2**d
 
 
 def _cut_while(

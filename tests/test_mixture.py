@@ -275,6 +275,17 @@ def test_n11_tilted_and_unequal_in_the_plane():
     close(law.mmse(t), expected, 1e-10)
 
 
+@pytest.mark.parametrize("make", [gm1, gm2])
+def test_n11_at_the_data_rounding_is_not_resolved(make):
+    """There Cov[x0 | x_t] is rounding; entropy and score have their values all the same."""
+    law, t = make(), torch.tensor(0.0)
+    assert float(law.mmse(t)) == 0
+    assert len(law._quadrature(t).x) < 10**5
+    close(entropy(law, t).value, entropy(law, torch.tensor(1e-13)).value, 1e-11)
+    with pytest.raises(ValueError, match="point masses have no density"):
+        masses_at(2.0)[0]._quadrature(t)
+
+
 def test_n11_posterior_covariance_of_what_is_all_but_certain():
     """r (1 - r) |m_1 - m_2|^2 keeps its digits where r is 1e-50, in float32 where 1e-30."""
     law, t = masses_at(8.0)
