@@ -91,8 +91,7 @@ def _tail(values: Tensor, transform: Tensor, d: int) -> Tensor:
         c = torch.tensordot(transform, cells.movedim(axis, 0), 1).abs()  # (n, N, ...)
         c = c.reshape(POINTS, len(cells), -1).mean(2)
         sizes.append(c[-2:].amax(0).square() / c.amax(0).clamp(min=torch.finfo(c.dtype).tiny))
-    largest: Tensor = torch.stack(sizes).amax(0)
-    return largest * 2**d
+    return 2.0**d * torch.stack(sizes).amax(0)
 
 
 def _cut_while(

@@ -144,8 +144,10 @@ def kl_quadrature(
     """KL(P || Q) in nats between known densities in one or two dimensions, without noise.
 
     The trapezoid rule on a regular grid, which for a smooth density that vanishes at the limits
-    converges faster than any power: to rounding once the spacing is below the smallest standard
-    deviation. For densities with edges (boxes at t = 0) it is of first order only.
+    converges faster than any power. For Gaussians of standard deviation s the relative error is of
+    the order of e^{-2 (pi s/h)^2} at a spacing h: 5e-9 at h = s, rounding at s/2. Where log p
+    turns from one mode of a mixture to the next take s/8. For densities with edges (boxes at
+    t = 0) it is of first order only.
 
     Args:
         log_p: log density of P in nats, (k, d) -> (k,); -inf where it vanishes.
