@@ -5,8 +5,8 @@ A curve is cut into K pieces; on the middle of each sits a Gaussian elongated al
     N(c_k, width^2 n n' + (0.55 length_k)^2 tau tau'),
 
 which overlaps its neighbours so much that the density ripples by +-0.5 % along a straight piece
-(+-1.7 % on the innermost ring). So these laws are not drawn by a script and then guessed at: density,
-score, denoiser and loss floor are exact at every t. K is what an evaluation costs.
+(+-1.7 % on the innermost ring). So these laws are not drawn by a script and then guessed at:
+density, score, denoiser and loss floor are exact at every t. K is what an evaluation costs.
 """
 
 import math
