@@ -83,6 +83,8 @@ class GaussianMixture(Law):
     ) -> "GaussianMixture":
         """Components with covariance std^2 I; std a number or (K,)."""
         means = torch.as_tensor(means).double()
+        if not len(means) or bool((torch.as_tensor(std) < 0).any()):
+            raise ValueError(f"expected one mean or more and std >= 0, got {len(means)} and {std}")
         d = means[0].numel()
         var = torch.as_tensor(std).double().square().expand(len(means))
         return cls(weights, means, var[:, None, None] * torch.eye(d, dtype=torch.float64), sde)

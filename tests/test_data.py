@@ -160,6 +160,24 @@ class TestNamedLaws:
         assert torch.pdist(values).min() > 1
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: data.ring(SDE, k=0), "one mean or more"),
+        (lambda: data.grid(SDE, std=-0.1), "std >= 0, got 25 and -0.1"),
+        (lambda: data.two_modes(SDE, std=-0.1), "deviations >= 0"),
+        (lambda: data.spiral(SDE, arms=0), "got 0, 64 and 0.06"),
+        (lambda: data.moons(SDE, k=0), "k >= 1"),
+        (lambda: data.swiss_roll(SDE, width=-0.1), "width >= 0"),
+        (lambda: data.rings(SDE, radii=(0.0, 1.0)), "radii > 0"),
+        (lambda: data.checkerboard(SDE, k=0), "one box or more"),
+    ],
+)
+def test_n14_what_is_no_distribution_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 class TestBoxes:
     @pytest.mark.parametrize("t", [1e-4, 0.02, 0.2, 1.0])
     def test_against_quadrature(self, t):

@@ -55,8 +55,13 @@ class Boxes(Law):
                 "expected corners (K, d) and weights (K,), got "
                 f"{tuple(lo.shape)}, {tuple(hi.shape)} and {tuple(weights.shape)}"
             )
-        if not bool((hi > lo).all() and (weights > 0).all()):
-            raise ValueError("expected lo < hi in every coordinate and positive weights")
+        finite = all(bool(torch.isfinite(a).all()) for a in (lo, hi, weights))
+        if not len(lo) or not (finite and bool((hi > lo).all() and (weights > 0).all())):
+            raise ValueError(
+                "expected one box or more, finite corners lo < hi in every coordinate, and finite "
+                f"positive weights, got lo {lo.tolist()}, hi {hi.tolist()}, weights "
+                f"{weights.tolist()}"
+            )
         self.register_buffer("lo", lo.double())
         self.register_buffer("hi", hi.double())
         self.register_buffer("weights", (weights / weights.sum()).double())

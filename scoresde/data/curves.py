@@ -72,6 +72,8 @@ def rings(
         k: number of Gaussians, shared out by length.
         width: standard deviation across the curve.
     """
+    if not all(radius > 0 for radius in radii):
+        raise ValueError(f"expected radii > 0, got {tuple(radii)}")
 
     def circle(radius: float) -> Curve:
         return lambda s: _polar(radius, 2 * math.pi * s)
@@ -101,6 +103,10 @@ def _along(
     curves: Sequence[Curve], k: int, width: float, sde: SDE, by_length: bool = True
 ) -> GaussianMixture:
     """About k Gaussians on pieces of equal length, or of equal parameter and then equal mass."""
+    if not (curves and k >= 1 and width >= 0):
+        raise ValueError(
+            f"expected a curve or more, k >= 1 and width >= 0, got {len(curves)}, {k} and {width}"
+        )
     s = torch.linspace(0, 1, FINE + 1, dtype=torch.float64)
     lines = [curve(s) for curve in curves]
     arcs = [torch.cat((s[:1], line.diff(dim=0).norm(dim=1).cumsum(0))) for line in lines]

@@ -77,7 +77,7 @@ def ring(sde: SDE, k: int = 8, radius: float = 1.5, std: float = 0.1) -> Gaussia
         radius: of the circle.
         std: standard deviation of each.
     """
-    angle = 2 * math.pi * torch.arange(k, dtype=torch.float64) / k
+    angle = 2 * math.pi * torch.arange(k, dtype=torch.float64) / max(k, 1)
     means = radius * torch.stack((angle.cos(), angle.sin()), 1)
     return GaussianMixture.isotropic(_equal(k), means, std, sde)
 
@@ -114,6 +114,8 @@ def gm2(sde: SDE) -> GaussianMixture:
 def _line(
     weights: list[float], means: list[float], stds: list[float], sde: SDE
 ) -> GaussianMixture:
+    if min(stds) < 0:
+        raise ValueError(f"expected standard deviations >= 0, got {stds}")
     covs = _tensor(stds).square()[:, None, None]
     return GaussianMixture(_tensor(weights), _tensor(means)[:, None], covs, sde)
 
@@ -123,7 +125,7 @@ def _tensor(values: list) -> Tensor:  # type: ignore[type-arg]
 
 
 def _equal(k: int) -> Tensor:
-    return torch.full((k,), 1 / k, dtype=torch.float64)
+    return torch.ones(k, dtype=torch.float64)
 
 
 def _ellipse(major: float, minor: float, turn: float) -> Tensor:
