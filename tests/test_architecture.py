@@ -20,7 +20,7 @@ PACKAGE = ROOT / "scoresde"
 FLOORS = {
     1: "autodiff sde grids chain noise files estimate",
     2: "prediction tilt denoiser nets",
-    3: "mixture guidance losses samplers inverse likelihood",
+    3: "quadrature mixture guidance losses samplers inverse likelihood",
     4: "physics data metrics training",
     5: "plots baselines interop lab",
     6: "comparison diagnosis report runs",

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ..denoiser import Affine, Denoiser
 from ..noise import BlockNoise, block_size
+from ..sde import warn_of_start
 from .base import Callback, Sampler, check_grid, check_parts, recording
 from .checks import home
-from ..sde import warn_of_start
 from .compiled import faster
 
 __all__ = ["Ending", "Recorder", "finish", "sample"]
