@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-__all__ = ["RIGHT_IN_INFERENCE", "differentiating", "right_in_inference"]
+__all__ = ["RIGHT_IN_INFERENCE", "differentiating", "ordinary_tensors", "right_in_inference"]
 
 
 def right_in_inference() -> bool:
@@ -33,10 +33,16 @@ def differentiating() -> AbstractContextManager[object]:
     Gradients that reach outside stay off, as they are in inference mode.
     """
     trusted = RIGHT_IN_INFERENCE or not torch.is_inference_mode_enabled()
-    return nullcontext() if trusted else _outside()
+    return nullcontext() if trusted else ordinary_tensors()
 
 
 @contextmanager
-def _outside() -> Iterator[None]:
+def ordinary_tensors() -> Iterator[None]:
+    """``with ordinary_tensors():`` what is made here and kept may take part in gradients later.
+
+    For tables that are cached, and for libraries imported on first use: those met first in
+    inference mode would keep their constants as inference tensors, and nothing computed from them
+    could be differentiated afterwards.
+    """
     with torch.inference_mode(False), torch.no_grad():
         yield

@@ -23,6 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .autodiff import ordinary_tensors
 from .sde import SDE, CosineVPSDE, VariancePreserving, like
 
 __all__ = ["VLB", "ChainSDE", "DDPMChain", "Variance"]
@@ -338,14 +339,17 @@ class ChainSDE(VariancePreserving):
         """Cubic coefficients (N, 4) in u = t N - i, made once for each device and dtype."""
         key = (device, dtype)
         if key not in self._tables:
-            b = self.chain().B
-            step, slope = b.diff(), _monotone_slopes(b)
-            left, right = slope[:-1], slope[1:]
-            c = torch.stack(
-                [b[:-1], left, 3 * step - 2 * left - right, left + right - 2 * step], -1
-            )
-            self._tables[key] = c.to(dtype).to(device, non_blocking=True)
+            with ordinary_tensors():
+                c = _cubics(self.chain().B)
+                self._tables[key] = c.to(dtype).to(device, non_blocking=True)
         return self._tables[key]
+
+
+def _cubics(y: Tensor) -> Tensor:
+    """Coefficients (N, 4) of the monotone cubics through y (N + 1,) at unit spacing."""
+    step, slope = y.diff(), _monotone_slopes(y)
+    left, right = slope[:-1], slope[1:]
+    return torch.stack([y[:-1], left, 3 * step - 2 * left - right, left + right - 2 * step], -1)
 
 
 def _monotone_slopes(y: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .autodiff import ordinary_tensors
+
 __all__ = ["BlockNoise", "GeneratorNoise", "Noise", "block_size"]
 
 BLOCK_SAMPLES, BLOCK_NUMBERS = 4096, 2**18
@@ -120,7 +122,7 @@ class BlockNoise:
             return self.draw(device, dtype)
         key = (device, dtype)
         if key not in self._buffers:
-            with torch.inference_mode(False):  # else it could not be written to outside of it
+            with ordinary_tensors():  # else it could not be written to outside of inference mode
                 self._buffers[key] = self._empty(device, dtype)
         return self._fill(self._buffers[key])
 

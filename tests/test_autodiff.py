@@ -1,5 +1,10 @@
 """torch.func in inference mode: torch 2.11 answers with zeros there. The defect is simulated."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -22,6 +27,7 @@ from scoresde import (
 )
 from scoresde.inverse import Mask, Measurement, MomentMatching
 
+ROOT = Path(__file__).parents[1]
 PROCESSES = [KarrasSDE(), VESDE(), StraightPath(), SubVPSDE(), CosineVPSDE()]
 FUNCTIONS = "grad", "jacrev", "jvp", "vjp"
 
@@ -122,3 +128,26 @@ def test_inference_mode_of_the_user(defect):
 
 def test_this_torch_was_asked():
     assert autodiff.RIGHT_IN_INFERENCE == autodiff.right_in_inference()
+
+
+@pytest.mark.parametrize("library", ["torchdiffeq", "torchsde"])
+def test_a_library_first_imported_by_a_sampler_can_be_differentiated(library):
+    """In a process of its own: its constants must not be inference tensors."""
+    script = """
+import gc, sys, torch
+from scoresde import PFAdaptive, TorchSDE, VPSDE, sample
+from scoresde.data import two_modes
+sampler = {"torchdiffeq": PFAdaptive(), "torchsde": TorchSDE("euler")}["%s"]
+with torch.inference_mode():
+    sample(two_modes(VPSDE()), sampler, (2, 1), torch.tensor([1.0, 0.5]), seed=0)
+assert "%s" in sys.modules
+gc.collect()
+print(sum(isinstance(x, torch.Tensor) and x.is_inference() for x in gc.get_objects()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script % (library, library)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout.strip() == "0", done.stdout + done.stderr

@@ -399,7 +399,7 @@ CASES = {
 def test_n19_samples_follow_the_moments(name, n):
     sampler, denoiser = CASES[name]()
     ts = log_snr(SDE, 6)
-    x = sample(denoiser, sampler, (n, 2), ts, 1, dtype=torch.float64, last="stop")
+    x = sample(denoiser, sampler, (n, 2), ts, seed=1, dtype=torch.float64, last="stop")
     mean, cov = (moment[-1] for moment in moments(sampler, denoiser, ts))
     assert ((x.mean(0) - mean).abs() < 5 * (cov.diagonal() / n).sqrt() + 1e-12).all()
     var = cov.diagonal()

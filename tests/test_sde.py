@@ -391,7 +391,7 @@ def test_n08_a_chain_that_does_not_reach_noise():
     law = GaussianMixture([1.0], [[3.0]], [[[0.25]]], chain.sde())
     cost = -0.5 * math.log(1 - float(chain.alpha_bar[-1]))
     with pytest.warns(UserWarning, match=rf"alpha\^2 = 0.6 .* KL = {cost:.2g} nats") as found:
-        sample(law, Ancestral(), (4, 1), chain.grid(), 0)
+        sample(law, Ancestral(), (4, 1), chain.grid(), seed=0)
     assert len(found) == 1 and found[0].filename == __file__
     with pytest.warns(UserWarning, match="start is not noise: at t = 0.5"):
         sample(

@@ -15,6 +15,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from ..autodiff import ordinary_tensors
 from .flow import Clock, Flow, Node
 
 __all__ = ["Adaptive", "Fixed", "Torchdiffeq", "Walk"]
@@ -178,7 +179,8 @@ class Torchdiffeq(Walk):
 
     def __call__(self, flow: Flow, y: Tensor, us: Tensor) -> Tensor:
         """Call ``odeint``; it steps beyond the end and interpolates, so u is clamped."""
-        from torchdiffeq import odeint
+        with ordinary_tensors():
+            from torchdiffeq import odeint
 
         ends = us[[0, -1]].to(y)
         low, high = ends.amin(), ends.amax()

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..autodiff import ordinary_tensors
 from ..denoiser import Denoiser, Wrapper
 from ..noise import Noise
 from ..prediction import Quantity
@@ -145,7 +146,8 @@ def _torchdiffeq(
     slope: Callable[[float, Tensor], Tensor], y: Tensor, angles: Tensor, how: PFAdaptive
 ) -> Tensor:
     """States at all angles, (n + 1, B, *); the last one is a step's end: nothing lies beyond."""
-    from torchdiffeq import odeint
+    with ordinary_tensors():
+        from torchdiffeq import odeint
 
     angles = angles.to(y.device)
     try:

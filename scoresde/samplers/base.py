@@ -274,8 +274,9 @@ class _Asked:
 
 @lru_cache(maxsize=64)
 def _tabulate(asked: _Asked) -> tuple[Table, list[Row]]:
-    ts = torch.tensor(asked.identity[2], dtype=torch.float64)
-    table = check_table(asked.sampler.table(asked.sde, ts), type(asked.sampler).__name__)
+    with autodiff.ordinary_tensors():
+        ts = torch.tensor(asked.identity[2], dtype=torch.float64)
+        table = check_table(asked.sampler.table(asked.sde, ts), type(asked.sampler).__name__)
     return table, table.rows()
 
 

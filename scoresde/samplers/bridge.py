@@ -21,6 +21,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ..autodiff import ordinary_tensors
 from ..denoiser import Denoiser
 from ..noise import BlockNoise, Noise, _hash, block_size
 from .adaptive_sde import reverse_drift
@@ -64,7 +65,8 @@ class BrownianPath:
         cache: int | None = None,
     ) -> None:
         """Seed one path for each block of samples."""
-        from torchsde import BrownianInterval
+        with ordinary_tensors():
+            from torchsde import BrownianInterval
 
         self.seed, self.shape, self.first = seed, torch.Size(shape), first
         self.device = torch.device(device or "cpu")
@@ -180,7 +182,8 @@ class TorchSDE(Sampler):
         self, denoiser: Denoiser, x: Tensor, ts: Tensor, noise: Noise, callback: Callback | None
     ) -> Tensor:
         """One ``sdeint`` for each interval of the grid: its time runs from 0 to 1 in each."""
-        from torchsde import sdeint
+        with ordinary_tensors():
+            from torchsde import sdeint
 
         if self.adaptive and not isinstance(noise, BrownianPath):
             noise = BrownianPath(_seed(noise, x, float(ts[0])), x.shape, x.device)

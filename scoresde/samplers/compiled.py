@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from ..autodiff import ordinary_tensors
 from ..denoiser import Denoiser, onto
 from ..noise import Noise
 from ..sde import SDE
@@ -203,7 +204,7 @@ class Captured(_Faster):
     def _capture(self, denoiser: Denoiser, x: Tensor, ts: Tensor, rows: list[Row]) -> _Graph:
         # Not in inference mode: the state of the device's generator, which a graph takes hold of,
         # would become an inference tensor, and the next graph of the process could not write it.
-        with torch.inference_mode(False), torch.no_grad():
+        with ordinary_tensors():
             own = cast(Denoiser, _owning(denoiser, torch.clone))
             state, z = x.clone(), {k: torch.zeros_like(x) for k, row in enumerate(rows) if row.c}
             plain, given = self.sampler.bind(own, state, ts), lambda k, *_: z[k]
