@@ -39,12 +39,24 @@ from scoresde import (
     interpolate,
     log_likelihood,
     log_snr,
+    moments,
     on_denoised,
     recommended,
     sample,
 )
 from scoresde.data import Kepler, OrnsteinUhlenbeck, checkerboard, ring
-from scoresde.inverse import DDRM, DPS, Mask, Measurement, MomentMatching, Replacement, posterior
+from scoresde.inverse import (
+    DDRM,
+    DPS,
+    Mask,
+    Measurement,
+    MomentMatching,
+    Observed,
+    PiGDM,
+    Replacement,
+    log_evidence,
+    posterior,
+)
 from scoresde.nets import MLP, Classifier, Transformer, UNet1d
 from scoresde.training import fit_paths
 
@@ -201,7 +213,6 @@ def inverse(device):
     one = Measurement(Mask(mask), torch.tensor([[0.4]], device=device), 0.2)
     z = points(device, 100, 12, 2)
     noise = lambda k, t, s, shape, device, dtype: z[k, : shape[0]]
-    from scoresde.inverse import Observed, PiGDM, log_evidence
 
     same = {
         name: Ancestral()(kind, x, ts, noise=noise)
@@ -340,7 +351,13 @@ def diagnosis(device):
     near, whole = distances(ladder)
     drawn = {name: torch.stack([part.value for part in s.parts]) for name, s in split.items()}
     gaussian = GaussianMixture([1.0], [[0.5]], [[[0.2]]], SDE).to(device)
-    same = {"bias": exact_bias(DDIM(), gaussian, log_snr(SDE, 4)).w2}
+    y = Measurement(Mask(torch.tensor([True], device=device)), points(device, 1, 1), 0.2)
+    tempered, ts = Tempered(gaussian, 0.5), log_snr(SDE, 4)
+    same = {
+        "bias": exact_bias(DDIM(), gaussian, ts).w2,
+        "tempered": moments(Ancestral(), tempered, ts)[1],
+        "replaced": moments(Replacement(), Observed(gaussian, y), ts)[1],
+    }
     return same, drawn | {"near": near, "whole": whole}
 
 

@@ -96,9 +96,9 @@ def exact_bias(
             f"expected a reference beside a {type(gaussian).__name__}, got none: say which "
             "Gaussian is meant, such as power_product([c, u], [w, 1 - w])"
         )
-    truth = meant.marginal(ts[-1])
+    mean, cov = (moment.cpu() for moment in meant.marginal(ts[-1]))
     end = means[-1], covs[-1]
-    return Bias(gaussian_w2(*truth, *end), _kl(*truth, *end), *end)
+    return Bias(gaussian_w2(mean, cov, *end), _kl(mean, cov, *end), *end)
 
 
 def power_product(

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, anchor
 from ..mixture import GaussianMixture, Law
 from .base import Sampler, TableSampler, check_grid, quiet
 
@@ -54,8 +54,8 @@ def moments(
             Gaussian, the prior for any other denoiser.
 
     Returns:
-        means (R + 1, d) and covariances (R + 1, d, d) in float64, for R rows (R = n unless the
-        sampler corrects).
+        means (R + 1, d) and covariances (R + 1, d, d) in float64 on the CPU, for R rows (R = n
+        unless the sampler corrects).
 
     Raises:
         TypeError: for a sampler whose steps are not affine, or depend on those before.
@@ -66,7 +66,8 @@ def moments(
         raise TypeError(f"{sampler} is not affine in x, so it has no moment recursion")
     ts = check_grid(ts, gaussian.sde, increasing=not sampler.noise)
     event = _event(gaussian, start)
-    mean, cov = _start(gaussian, ts, event) if start is None else (s.double() for s in start)
+    start = _start(gaussian, ts, event) if start is None else start
+    mean, cov = (moment.double().cpu() for moment in start)
     d, means, covs = len(mean), [mean], [cov]
     with quiet(gaussian):
         steps = _steps(sampler, gaussian, ts, event)
@@ -140,15 +141,15 @@ def _scaled(factor: Tensor, matrix: Tensor) -> Tensor:
 
 def _affine_at(denoiser: Denoiser, t: Tensor, event: torch.Size) -> tuple[Tensor, Tensor]:
     """Matrices (R, d, d) and shifts (R, d) of x0_hat at times (R,)."""
-    x = _impulses(event)
-    times = t.repeat_interleave(len(x))
+    x = _impulses(event).to(anchor(denoiser).device)
+    times = t.repeat_interleave(len(x)).to(x)
     out = denoiser(x.repeat(len(t), *[1] * len(event)), times)
     return _affine(out.reshape(len(t), len(x), -1), type(denoiser).__name__)
 
 
 def _one_step(sampler: Sampler, denoiser: Denoiser, pair: Tensor, event: torch.Size) -> Step:
     """A step by its answers to the state and to each of the numbers that it draws."""
-    x, silent = _impulses(event), _Draws()
+    x, silent = _impulses(event).to(anchor(denoiser).device), _Draws()
     out = sampler(denoiser, x, pair, noise=silent).reshape(len(x), -1)
     linear, shift = _affine(out, f"{sampler} with {type(denoiser).__name__}")
     fresh = torch.zeros_like(linear)
@@ -164,7 +165,8 @@ def _check_apart(
 ) -> None:
     """Refuse a sampler whose steps depend on those before."""
     x = _impulses(event)[-1:]
-    whole, flat = sampler(denoiser, x, ts, noise=_Draws()).flatten(), x.flatten()
+    there = x.to(anchor(denoiser).device)
+    whole, flat = sampler(denoiser, there, ts, noise=_Draws()).flatten().cpu(), x.flatten()
     for linear, shift, _ in steps:
         flat = linear @ flat + shift
     if not bool((whole - flat).abs().max() <= ROUNDING * (1 + flat.abs().max())):
@@ -207,7 +209,7 @@ def _impulses(event: torch.Size) -> Tensor:
 
 def _affine(out: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """Matrix (..., d, d) and shift (..., d) from the answers (..., 1 + d + PROBES, d)."""
-    x = _impulses(out.shape[-1:])
+    x, out = _impulses(out.shape[-1:]), out.cpu()
     zero, units, probed = out[..., 0, :], out[..., 1:-PROBES, :], out[..., -PROBES:, :]
     gain = (units - zero[..., None, :]).mT
     error = (x[-PROBES:] @ gain.mT + zero[..., None, :] - probed).abs().amax((-2, -1))
