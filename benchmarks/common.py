@@ -30,7 +30,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from scoresde import VPSDE, Denoiser, GaussianMixture
+from scoresde import VPSDE, Denoiser, GaussianMixture, __version__
 from scoresde.comparison import print_table
 from scoresde.denoiser import Wrapper
 from scoresde.files import atomically
@@ -248,9 +248,10 @@ def machine() -> dict[str, str]:
     about = {
         "cores": f"{os.cpu_count()}, {torch.get_num_threads()} threads",
         "gpu": gpu,
+        "scoresde": __version__,
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
-    for package in ("torch", "scoresde", *PEERS):
+    for package in ("torch", *PEERS):
         try:
             about[package] = version(package)
         except PackageNotFoundError:

@@ -347,7 +347,8 @@ def _torchsde() -> Iterator[Peer]:
 
         def loop(eps: Net, x: Tensor) -> Tensor:
             ends = torch.tensor([0, 1 - 1e-3]).to(x)
-            path = torchsde.sdeint(Reverse(eps), x.flatten(1), ends, method="euler", dt=dt)
+            flat: Net = lambda y, t: eps(y.reshape(x.shape), t).flatten(1)  # its state has no more
+            path = torchsde.sdeint(Reverse(flat), x.flatten(1), ends, method="euler", dt=dt)
             end: Tensor = path[-1]
             return end.reshape(x.shape)
 

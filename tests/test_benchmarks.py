@@ -3,9 +3,12 @@
 import importlib
 import json
 import math
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -233,6 +236,51 @@ def test_the_loop_by_hand_is_ddim():
     torch.testing.assert_close(by_hand, ours, rtol=1e-4, atol=1e-4)
 
 
+def test_peers_whose_state_is_flat_take_images():
+    """torchsde's Euler, on pictures as on the same numbers in a row."""
+    loop = peer("torchsde euler, uniform t").make(4)
+    x = torch.randn(3, 1, 4, 4)
+    shapes = []
+
+    def half(x, t):
+        shapes.append(tuple(x.shape))
+        return 0.5 * x
+
+    np.random.seed(0)  # that of its Brownian path
+    pictures = loop(half, x)
+    np.random.seed(0)
+    rows = loop(lambda x, t: 0.5 * x, x.flatten(1))
+    assert set(shapes) == {(3, 1, 4, 4)}
+    torch.testing.assert_close(pictures.flatten(1), rows)
+
+
+def test_what_fails_is_left_out_and_what_was_measured_is_kept(tmp_path, monkeypatch, capsys):
+    runs = {"bare": lambda: None, "broken": lambda: [][0]}
+    assert list(step_overhead.able(runs)) == ["bare"]
+    assert "broken is left out: IndexError" in capsys.readouterr().err
+
+    def overhead(case, quick, compile):
+        if case != "tiny @ 256":
+            raise KeyboardInterrupt
+        row = {"case": case, "sampler": "bare", "calls": 1}
+        return [row | {"us a call": 1.0, "us over bare": 0.0, "ratio": 1.0}]
+
+    monkeypatch.setattr(step_overhead, "overhead", overhead)
+    with pytest.raises(KeyboardInterrupt):
+        step_overhead.main(["--out", str(tmp_path)])
+    kept = json.loads((tmp_path / "step_overhead.json").read_text(encoding="utf-8"))
+    assert [row["case"] for row in kept["rows"]] == ["tiny @ 256"]
+
+
+def test_the_bar_of_captured_loops():
+    rows = [
+        {"case": "MLP", "sampler": name, "us a call": us}
+        for name, us in ((step_overhead.BARE_CAPTURED, 10.0), (step_overhead.CAPTURED, 10.4))
+    ]
+    (row,) = step_overhead.captured_targets(rows)
+    assert row["captured"] == pytest.approx(1.04) and row[""] == "PASS"
+
+
 def test_cells_of_stability():
     law = common.laws()["ring8"]
     exact = law.sample(2000, generator=torch.Generator().manual_seed(0))
@@ -266,7 +314,7 @@ def test_end_to_end(module, tiny, capsys):
     module.main(["--quick", "--out", str(tiny)])
     name = module.__name__
     found = json.loads((tiny / f"{name}.json").read_text(encoding="utf-8"))
-    assert found["machine"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(found["machine"]["torch"])  # or with the build: +cu130
     assert len(found["rows"]) >= 8
     lines = (tiny / f"{name}.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + len(found["rows"])
@@ -285,3 +333,49 @@ def test_an_unknown_law_is_refused(capsys):
     with pytest.raises(SystemExit):
         work_precision.main(["--laws", "nowhere"])
     assert "invalid choice: 'nowhere'" in capsys.readouterr().err
+
+
+def test_the_device_run_passes_through_all_its_parts(tmp_path):
+    """In its dry mode, on a CPU: every part ends well, and every bar is there to be judged."""
+    script = FOLDER / "gpu" / "run.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--dry", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    states = {part["name"]: part["status"] for part in report["parts"]}
+    assert done.returncode == 0 and set(states.values()) == {0}, (states, done.stdout)
+    assert len(states) == 7
+    bars = [what for what, *_ in report["bars"]]
+    assert any("training" in what for what in bars) and any("sample of" in what for what in bars)
+    assert (tmp_path / "table.txt").read_text(encoding="utf-8").count("\n") >= len(states)
+    assert "==== tests" in (tmp_path / "logs.txt").read_text(encoding="utf-8")
+
+
+class TestDeviceRun:
+    """Every part has a limit, and none stops the rest."""
+
+    @pytest.fixture
+    def device_run(self, monkeypatch):
+        monkeypatch.syspath_prepend(str(FOLDER / "gpu"))
+        return importlib.import_module("run")
+
+    def test_a_part_that_hangs_is_stopped(self, device_run, tmp_path):
+        words = (sys.executable, "-u", "-c", "import time; print('begun'); time.sleep(60)")
+        part = device_run.Part("slow", 8, words)
+        found = device_run.run(part, 100.0, tmp_path / "log", os.environ)
+        assert found.status is None and "stopped after 8 s; begun" in found.last
+        assert device_run.run(part, 5.0, tmp_path / "log", os.environ).last == "no time left"
+
+    def test_bars(self, device_run):
+        bench = {
+            "step_overhead": {"targets": [{"case": "MLP", "captured": 1.02}, {"ratio": 1.1}]},
+            "train_throughput": {"medians": {"ratio": 0.981}},
+            "scaling": {"throughput": {"samples": 1000, "ratio": 0.9}},
+        }
+        assert [row[1:] for row in device_run.bars(bench)] == [
+            ("1.020", "at most 1.05"),
+            ("0.981", "at least 0.97"),
+            ("0.90", "at least 0.8"),
+        ]

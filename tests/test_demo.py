@@ -8,6 +8,7 @@ import torch
 
 from scoresde.cli import main
 from scoresde.data import ring
+from scoresde.demos import points
 from scoresde.demos.points.figures import exact_convergence, first_axis, prior_mismatch
 from scoresde.mixture import GaussianMixture
 from scoresde.sde import VPSDE
@@ -21,7 +22,7 @@ def _demo(folder, device):
     return (folder / "report.html").read_text(), json.loads((folder / "scores.json").read_text())
 
 
-def _check(page, scores):
+def _check(page, scores, chain=1000):
     for heading in (
         "The same walks against time",
         "How far is each from the truth?",
@@ -42,7 +43,7 @@ def _check(page, scores):
     best = lambda name: min(r["sliced_w2"] for r in scores if r["network"] == name)
     assert best("exact score") < best("A")  # sixty steps do not make a network
     thousand = [r for r in scores if r["view"] == "chain"]
-    assert {r["evaluations"] for r in thousand} == {1000}
+    assert {r["evaluations"] for r in thousand} == {chain}
 
 
 @pytest.mark.slow
@@ -53,7 +54,15 @@ def test_demo(tmp_path, capsys):
 
 
 @pytest.mark.gpu
-def test_demo_on_a_gpu(tmp_path):
+def test_demo_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(points, "CHAIN", 20)
+    monkeypatch.setattr(points, "STEPS", (4, 8))
+    monkeypatch.setattr(points, "POOL", 2000)
+    _check(*_demo(tmp_path / "demo", "cuda"), chain=20)
+
+
+@pytest.mark.real_gpu
+def test_the_whole_demo_on_a_gpu(tmp_path):
     _check(*_demo(tmp_path / "demo", "cuda"))
 
 

@@ -10,6 +10,7 @@ import torch
 from scoresde.cli import main
 from scoresde.data import Kepler, OrnsteinUhlenbeck
 from scoresde.data.trajectories import holds_trajectories
+from scoresde.demos import trajectories
 from scoresde.runs import Run, TrajectoryData
 from scoresde.sde import VPSDE
 
@@ -50,7 +51,8 @@ def test_of_a_file(tmp_path):
 
 
 @pytest.mark.gpu
-def test_on_a_gpu(tmp_path):
+def test_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(trajectories, "EVALUATIONS", 12)
     _check(*_demo(tmp_path / "demo", "--device", "cuda"))
 
 

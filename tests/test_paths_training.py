@@ -43,7 +43,7 @@ def test_it_learns_the_ou_law(name):
     assert learned(NETS[name]) < 0.06
 
 
-@pytest.mark.gpu
+@pytest.mark.real_gpu
 @pytest.mark.parametrize("name", NETS)
 def test_it_learns_on_a_gpu(name):
     assert learned(NETS[name], "cuda") < 0.06
