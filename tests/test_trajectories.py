@@ -536,8 +536,9 @@ def test_displacement_of_brownian_motion():
 @pytest.mark.parametrize("name", TRAJECTORIES)
 def test_drawn_on_the_device_of_the_generator(name):
     family = TRAJECTORIES[name]()
-    x = family(50, torch.Generator("cuda").manual_seed(0))
+    n = 100
+    x = family(n, torch.Generator("cuda").manual_seed(0))
     assert x.device.type == "cuda" and x.isfinite().all()
-    y = family(500)
-    error = ((x.cpu().var(0) + y.var(0)) / 500).sqrt()
+    y = family(n)
+    error = ((x.cpu().var(0) + y.var(0)) / n).sqrt()
     assert ((x.cpu().mean(0) - y.mean(0)).abs() < 5.5 * error).all()
