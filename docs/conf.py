@@ -1,8 +1,9 @@
 """Sphinx configuration: everything the site needs is on this machine once it is installed."""
 
 import sys
-from importlib.metadata import version as installed
 from pathlib import Path
+
+import scoresde
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
@@ -10,7 +11,7 @@ sys.path.insert(0, str(HERE / "_ext"))
 project = "scoresde"
 author = "the scoresde authors"
 copyright = "2026, the scoresde authors"
-version = release = installed("scoresde")
+version = release = scoresde.__version__
 
 extensions = [
     "myst_parser",

@@ -74,8 +74,7 @@ from .training import (
     save,
     save_classifier,
 )
-
-__version__ = "0.1.0"
+from .version import __version__
 
 __all__ = [
     "DDIM",

@@ -32,8 +32,9 @@ def differentiating() -> AbstractContextManager[object]:
 
     Gradients that reach outside stay off, as they are in inference mode.
     """
-    trusted = RIGHT_IN_INFERENCE or not torch.is_inference_mode_enabled()
-    return nullcontext() if trusted else ordinary_tensors()
+    if RIGHT_IN_INFERENCE or torch.compiler.is_compiling():  # traced outside of inference mode
+        return nullcontext()
+    return ordinary_tensors() if torch.is_inference_mode_enabled() else nullcontext()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "scoresde"
 
 # From the ground up. A room imports only rooms named before it, on its floor or below.
 FLOORS = {
-    1: "autodiff sde grids chain noise files estimate",
+    1: "version autodiff sde grids chain noise files estimate",
     2: "prediction tilt denoiser nets",
     3: "quadrature mixture guidance losses samplers inverse likelihood",
     4: "physics data metrics training",

@@ -108,6 +108,28 @@ def test_a_network_that_differentiates_by_itself(request):
     torch.testing.assert_close(ask(), right, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_without_inference_mode_no_gradients_are_kept(spoilt, request):
+    """Leaving inference mode switches gradients on: a thousand steps would keep their graphs."""
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(1, 1)
+
+        def forward(self, x, t):
+            seen.append(torch.is_grad_enabled())
+            return self.linear(x)
+
+    seen, model = [], EpsDenoiser(Net(), VESDE())
+    if spoilt:
+        request.getfixturevalue("defect")
+    else:
+        model.inference = False
+    out = DDIM()(model, torch.randn(3, 1), log_snr(VESDE(), 3))
+    assert not out.requires_grad and not any(seen)
+
+
 def test_inference_mode_of_the_user(defect):
     """Outside the samplers too: rates, guidance, inverse methods, likelihoods."""
     sde, x, t = SubVPSDE(), torch.tensor([[0.3], [-0.4]]), torch.tensor(0.4)

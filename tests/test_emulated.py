@@ -125,9 +125,9 @@ def test_numbers_are_those_of_the_host():
 
 
 def test_modules_optimisers_and_copies_stay_there():
-    net = torch.nn.Linear(2, 2).to("cuda")
+    net = torch.nn.Linear(2, 2).to(device="cuda", dtype=torch.float32).double()
     optimizer = torch.optim.Adam(net.parameters(), fused=True)
-    net(there(3, 2)).square().sum().backward()
+    net(there(3, 2).double()).square().sum().backward()
     optimizer.step()
     twin = copy.deepcopy(net)
     found = [*net.parameters(), *twin.parameters(), net.weight.grad, *net.state_dict().values()]

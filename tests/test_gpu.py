@@ -1,13 +1,16 @@
 """Every room on a CUDA device: the numbers of the CPU, on the device, and where the host waits."""
 
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import emulated
 from exercises import EXERCISES
+from scoresde.cli import main
 from scoresde.denoiser import anchor
 
 PACKAGE = Path(__file__).parents[1] / "scoresde"
@@ -125,3 +128,51 @@ def test_planted_faults_are_found(room, fault, reached):
     with emulated.device(), pytest.raises((RuntimeError, TypeError), match=FAULTS[fault]):
         Watch(folder, target, fault).run(room, "cuda")
     Watch(folder, target, fault).run(room, "cpu")
+
+
+# ---- the command line ---------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+class TestCommandLine:
+    """Every command on the card; what it writes is read on the host as well."""
+
+    @pytest.fixture
+    def points(self, tmp_path, float32):
+        x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+        y = (x[:, 0] > 0).long()
+        np.savez(tmp_path / "mine.npz", x=(10 + 3 * x).numpy(), y=y.numpy())
+        return tmp_path
+
+    def run(self, *words):
+        assert main([*map(str, words), "--device", "cuda"]) == 0
+
+    def test_own_points(self, points):
+        out, new = points / "run", points / "new.npy"
+        small = "--steps", 4, "--batch", 32, "--width", 8
+        self.run("train", "--data", points / "mine.npz", "--labels", "--out", out, *small)
+        self.run("sample", out, "--n", 20, "--steps", 4, "--guide", 1, "--out", new)
+        there = np.load(new)
+        assert main(["sample", str(out), "--n", "20", "--steps", "4", "--guide", "1",
+                     "--out", str(new), "--device", "cpu"]) == 0  # fmt: skip
+        if not REAL:  # the same stream of numbers
+            np.testing.assert_allclose(there, np.load(new), rtol=1e-4)
+        self.run("sample", out, "--n", 8, "--steps", 4, "--inpaint", "0=9.5", "--out", new)
+        assert np.load(new).shape == (8, 2)
+        self.run("evaluate", out)
+        self.run("compare", out, "--steps", 2, "--chain", 3, "--n", 20)
+        assert len(json.loads((out / "compare.json").read_text())) == 15
+
+    def test_a_distribution_and_whose_error_it_is(self, points):
+        out = points / "ring"
+        small = "--steps", 4, "--batch", 32, "--width", 8
+        self.run("train", "--law", "ring", "--classifier", "--out", out, *small)
+        self.run("diagnose", out, "--n", 64, "--steps", 3, "--fine", 6, "--repeats", 3)
+        assert json.loads((out / "diagnosis.json").read_text())
+
+    def test_paths(self, points):
+        out, new = points / "paths", points / "paths.npy"
+        small = "--steps", 2, "--batch", 8, "--width", 8, "--depth", 1
+        self.run("train", "--family", "lissajous", "--net", "unet", "--out", out, *small)
+        self.run("sample", out, "--n", 3, "--steps", 3, "--out", new)
+        assert np.load(new).shape == (3, 64, 2)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from scoresde.autodiff import differentiating
 from scoresde.nets import MLP, Classifier, ConcatMLP, TimeFeatures
 
 
@@ -47,7 +48,7 @@ class TestEvery:
 
     def test_differentiable_by_func(self, name):
         net, x = stirred(NETS[name]()), torch.randn(5, 6)
-        with torch.inference_mode():
+        with torch.inference_mode(), differentiating():
             slope = torch.func.grad(lambda x: net(x, torch.tensor(0.3)).sum())(x)
         shift = 1e-6 * torch.randn_like(x)
         change = (net(x + shift, torch.tensor(0.3)) - net(x - shift, torch.tensor(0.3))).sum() / 2

@@ -7,6 +7,7 @@ import torch
 from torch.autograd import forward_ad
 
 from scoresde import VPSDE, EpsDenoiser
+from scoresde.autodiff import differentiating
 from scoresde.likelihood import Adaptive, log_likelihood
 from scoresde.nets import Transformer, UNet1d
 from scoresde.nets.unet1d import _doubled, _halved
@@ -69,7 +70,7 @@ class TestEvery:
 
     def test_differentiable_by_func(self, name):
         net, x = stirred(NETS[name]()), torch.randn(3, 9, 2)
-        with torch.inference_mode():
+        with torch.inference_mode(), differentiating():
             slope = torch.func.grad(lambda x: net(x, torch.tensor(0.3)).sum())(x)
         shift = 1e-6 * torch.randn_like(x)
         change = (net(x + shift, torch.tensor(0.3)) - net(x - shift, torch.tensor(0.3))).sum() / 2

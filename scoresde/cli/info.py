@@ -2,7 +2,6 @@
 
 import platform
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from ..runs import (
     Run,
 )
 from ..training import to_json
+from ..version import __version__
 
 __all__ = ["Info"]
 
@@ -29,7 +29,7 @@ class Info:
         """Print it."""
         cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
         python = platform.python_version()
-        print(f"scoresde {version('scoresde')}, torch {torch.__version__}, Python {python}")
+        print(f"scoresde {__version__}, torch {torch.__version__}, Python {python}")
         print(f"CPU threads: {torch.get_num_threads()}; CUDA device: {cuda}")
         if self.folder is None:
             print(f"laws: {', '.join(LAWS)}")

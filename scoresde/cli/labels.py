@@ -71,7 +71,7 @@ def lesson_of_law(law: Law, name: str) -> Lesson:
         )
 
     def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        x = law.sample(n, generator=generator)
+        x = law.to(generator.device).sample(n, generator=generator)
         return x, torch.multinomial(law.posterior(x), 1, generator=generator)[:, 0]
 
     return Lesson(draw, None, len(law.weights))

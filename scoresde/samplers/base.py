@@ -228,7 +228,7 @@ def quiet(denoiser: Denoiser) -> Iterator[None]:
     """
     try:
         mode = denoiser.inference and autodiff.RIGHT_IN_INFERENCE
-        with torch.no_grad(), torch.inference_mode(mode):
+        with torch.inference_mode(mode), torch.no_grad():  # leaving it would let gradients in
             yield
     except RuntimeError as error:
         if denoiser.inference and "inference" in str(error).lower():

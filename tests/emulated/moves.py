@@ -6,7 +6,7 @@ from torch.overrides import TorchFunctionMode
 from .marks import CPU, CUDA, STATE, from_host, home, line, mark, note, parse, tensors, waits
 
 BASE = torch._C.TensorBase
-TO = torch.Tensor.to
+TO, PARSE_TO = torch.Tensor.to, torch._C._nn._parse_to
 GETTERS = {
     "device": home,
     "is_cuda": lambda tensor: home(tensor).type == "cuda",
@@ -40,6 +40,8 @@ class Moves(TorchFunctionMode):
             own = TENSORS.get(func) or TENSORS_BY_NAME.get(name)
             if own is not None:
                 return own(func, args, kwargs)
+        if func is PARSE_TO:  # of Module.to: it only sorts its arguments
+            return func(*args, **kwargs)
         if kwargs.get("device") is not None or func in FROM_DATA:
             return _factory(func, args, kwargs)
         return func(*args, **kwargs)
