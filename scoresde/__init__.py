@@ -126,6 +126,7 @@ __all__ = [
     "UniPC",
     "VDenoiser",
     "X0Denoiser",
+    "__version__",
     "bits_per_dim",
     "classifier_log_prob",
     "decode",
