@@ -9,9 +9,21 @@ import pytest
 import torch
 
 import emulated
-from exercises import EXERCISES
+from exercises import EXERCISES, SDE, pair, points, there
+from scoresde import (
+    DDIM,
+    Adams,
+    Ancestral,
+    Counted,
+    PFHeun,
+    SDEAdaptive,
+    UniPC,
+    log_likelihood,
+    log_snr,
+)
 from scoresde.cli import main
 from scoresde.denoiser import anchor
+from scoresde.likelihood import Adaptive, Fixed
 
 PACKAGE = Path(__file__).parents[1] / "scoresde"
 REAL = torch.cuda.is_available()
@@ -176,3 +188,44 @@ class TestCommandLine:
         self.run("train", "--family", "lissajous", "--net", "unet", "--out", out, *small)
         self.run("sample", out, "--n", 3, "--steps", 3, "--out", new)
         assert np.load(new).shape == (3, 64, 2)
+
+
+# ---- where the host waits -----------------------------------------------------------------------
+
+
+@pytest.mark.skipif(REAL, reason="counted by the emulated device")
+class TestWaits:
+    """A loop of fixed steps never waits; an adaptive one at most once a step that it tries."""
+
+    @pytest.fixture
+    def counted(self):
+        """(waits, evaluations) of a function of a counted denoiser."""
+        with emulated.device() as state:
+
+            def count(function):
+                model, x = Counted(pair("cuda")), points("cuda", 30, 2)
+                function(model, x)
+                before = model.calls
+                state.log.clear()
+                function(model, x)
+                return sum(emulated.counts("wait").values()), model.calls - before
+
+            yield count
+
+    def test_fixed_steps(self, counted):
+        for sampler in (DDIM(), Ancestral(), UniPC(3), PFHeun(), Adams()):
+            found = counted(lambda m, x, s=sampler: s(m, x, log_snr(SDE, 12), there("cuda")))
+            assert found[0] == 0, sampler
+        waits, calls = counted(lambda m, x: log_likelihood(m, x, Fixed(16)))
+        assert waits == 0 and calls > 16
+
+    def test_the_likelihood_looks_once_a_step(self, counted):
+        """Six evaluations a step, and one before the first."""
+        waits, calls = counted(lambda m, x: log_likelihood(m, x, Adaptive(1e-3, 1e-3)))
+        assert 0 < waits <= (calls - 1) / 6
+
+    def test_the_adaptive_sde_looks_every_eighth_step(self, counted):
+        """Two evaluations a step; and it reads the ends of the grid."""
+        ends = torch.tensor([1.0, 1e-3])
+        waits, calls = counted(lambda m, x: SDEAdaptive()(m, x, ends, there("cuda")))
+        assert 0 < waits <= 2 + calls / 2 / 8 + 1
