@@ -30,7 +30,14 @@ from scoresde import (
     uniform,
 )
 from scoresde.noise import block_size
-from scoresde.samplers.adaptive import Counted, PFAdaptive, _Angle, _scipy, _torchdiffeq
+from scoresde.samplers.adaptive import (
+    Counted,
+    PFAdaptive,
+    _Angle,
+    _embedded,
+    _scipy,
+    _torchdiffeq,
+)
 from scoresde.samplers.adaptive_sde import CHECK, KNOWN, SDEAdaptive, _Path
 from scoresde.testing import check_sampler
 
@@ -167,18 +174,32 @@ def test_the_grid_is_shown_where_it_is():
     assert torch.equal(seen[5][3], out)  # E[x0 | x_0] = x_0
 
 
-@pytest.mark.parametrize("solve", [_torchdiffeq, _scipy])
+@pytest.mark.parametrize("solve", [_embedded, _torchdiffeq, _scipy])
 @pytest.mark.parametrize("ends", [(1.5, 0.1), (0.0, 1.2)])
 def test_the_last_step_lands_on_the_end(solve, ends):
     """torchdiffeq steps past it and interpolates, unless told; what lies beyond has no meaning."""
     asked, angles = [], torch.tensor([ends[0], 0.7, ends[1]])
     slope = lambda phi, y: asked.append(phi) or -y * math.sin(phi)
-    method = "dopri5" if solve is _torchdiffeq else "RK45"
+    method = "RK45" if solve is _scipy else "dopri5"
     y = solve(slope, torch.ones(3, 2), angles, PFAdaptive(1e-6, 1e-6, method))
     assert (min(asked), max(asked)) == pytest.approx((min(ends), max(ends)), abs=1e-12)
     exact = (angles.cos() - math.cos(ends[0])).exp()[:, None, None].expand(3, 3, 2)
     torch.testing.assert_close(y[-1], exact[-1], rtol=0, atol=1e-5)
     torch.testing.assert_close(y, exact, rtol=0, atol=1e-4)  # between steps, interpolated
+
+
+@pytest.mark.parametrize("method", ["bosh3", "dopri5"])
+def test_the_steps_are_those_of_torchdiffeq(method):
+    """Until the end comes near: where it steps beyond and we land on it, they part."""
+    slope = lambda phi, y: -y * math.sin(phi) + math.cos(3 * phi)
+    angles, y = torch.tensor([1.5, 0.05]), torch.linspace(-1, 1, 6).reshape(3, 2)
+    asked = []
+    for solve in (_embedded, _torchdiffeq):
+        asked.append([])
+        watched = lambda phi, y: asked[-1].append(phi) or slope(phi, y)
+        solve(watched, y, angles, PFAdaptive(1e-6, 1e-6, method))
+    common = min(map(len, asked)) - 8
+    assert common > 30 and asked[0][:common] == pytest.approx(asked[1][:common], abs=1e-9)
 
 
 def test_beyond_the_grid_the_slope_is_that_of_its_end():

@@ -15,6 +15,7 @@ from scoresde import (
     Adams,
     Ancestral,
     Counted,
+    PFAdaptive,
     PFHeun,
     SDEAdaptive,
     UniPC,
@@ -223,6 +224,13 @@ class TestWaits:
         """Six evaluations a step, and one before the first."""
         waits, calls = counted(lambda m, x: log_likelihood(m, x, Adaptive(1e-3, 1e-3)))
         assert 0 < waits <= (calls - 1) / 6
+
+    @pytest.mark.parametrize(("method", "stages"), [("bosh3", 3), ("dopri5", 6)])
+    def test_the_adaptive_ode_looks_once_a_step(self, counted, method, stages):
+        """And twice for the first step's size, once for the grid."""
+        ends = torch.tensor([1.0, 1e-3])
+        waits, calls = counted(lambda m, x: PFAdaptive(method=method)(m, x, ends))
+        assert 0 < waits <= (calls - 2) / stages + 3
 
     def test_the_adaptive_sde_looks_every_eighth_step(self, counted):
         """Two evaluations a step; and it reads the ends of the grid."""
