@@ -11,7 +11,7 @@ import torch
 from scoresde import VPSDE, ClassifierFree, EulerMaruyama, GaussianMixture, PFHeun, quadratic
 from scoresde.plots import VIEWS, save
 from scoresde.plots.style import ACCENTS, page
-from scoresde.samplers.particles import FeynmanKac
+from scoresde.samplers import FeynmanKac
 
 sde, ts = VPSDE(), quadratic(150)
 walks = {"ode": PFHeun(), "sde": EulerMaruyama(), "tilted": FeynmanKac()}

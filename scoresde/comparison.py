@@ -18,31 +18,16 @@ from .denoiser import Denoiser, anchor
 from .grids import log_snr, uniform
 from .metrics import Floor, floor, mode_coverage, mode_weights, nll_gap, sliced_wasserstein
 from .mixture import GaussianMixture, Law
-from .samplers import (
-    DDIM,
-    PFRK4,
-    Ancestral,
-    Counted,
-    DPMSolverPP,
-    EulerMaruyama,
-    Langevin,
-    PFEuler,
-    PFHeun,
-    PredictorCorrector,
-    ReverseDiffusion,
-    Sampler,
-    UniPC,
-    recommended,
-    sample,
-)
+from .samplers import VIEW_NAMES, Counted, Listing, Sampler, listing, listings, sample
 from .samplers.sampling import Ending
-from .sde import SDE
+from .sde import SDE, VPSDE
 
 __all__ = [
     "Entry",
     "Score",
     "Truth",
     "chain_entry",
+    "entry_of",
     "measure",
     "mode_imbalance",
     "print_table",
@@ -52,7 +37,6 @@ __all__ = [
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 """Distance of two samples."""
-VIEW_NAMES = {"chain": "chain", "sde": "SDE", "ode": "ODE"}
 
 
 @dataclass(frozen=True)
@@ -190,51 +174,48 @@ def measure(denoiser: Denoiser, entry: Entry, truth: Truth, seed: int = 0) -> Sc
     return Score(entry, evaluations, seconds, distance, **numbers)
 
 
+def entry_of(found: Listing, sde: SDE, n: int, last: Ending = "denoise") -> Entry:
+    """A sampler of the catalogue with n evaluations at most, on the grid that its view has here.
+
+    A chain walks its own times i/n down to 0; what brings its own grid walks that; the others walk
+    times equal in log-SNR down to t_eps.
+
+    Args:
+        found: the sampler.
+        sde: the process.
+        n: evaluations of the denoiser for each sample.
+        last: the ending of those that stop above t = 0; "denoise" and "half" are one evaluation.
+    """
+    if found.plan is not None:
+        return Entry(found.name, found.view, *found.plan(sde, n), "stop")
+    if found.view == "chain":
+        grid = uniform(max(1, n // found.cost), 1.0, 0.0)
+        return Entry(found.name, "chain", found.sampler, grid, "stop")
+    steps = max(1, (n - (last != "stop")) // found.cost)
+    return Entry(found.name, found.view, found.sampler, log_snr(sde, steps), last)
+
+
 def chain_entry(n: int, variance: str = "posterior") -> Entry:
     """The DDPM chain of n steps on its own grid i/n, down to i = 0."""
-    sampler = Ancestral("beta" if variance == "beta" else "posterior")
-    name = "β" if variance == "beta" else "β̃"
-    return Entry(f"DDPM chain, {name}", "chain", sampler, uniform(n, 1.0, 0.0), "stop")
+    word = "ancestral-beta" if variance == "beta" else "ancestral"
+    return entry_of(listing(word), VPSDE(), n)
 
 
 def view_entries(sde: SDE, steps: Sequence[int], chain_steps: Sequence[int]) -> list[Entry]:
-    """Every sampler of one evaluation or more a step, at several numbers of evaluations.
+    """The common samplers of the catalogue, at several numbers of evaluations.
 
     Args:
         sde: the process.
         steps: evaluations for the SDE and the ODE, at most (a step of Heun takes two).
         chain_steps: lengths of the chain.
     """
-    entries = []
-    if sde.t_max == 1:
-        entries += [chain_entry(n, v) for v in ("posterior", "beta") for n in chain_steps]
-    # one evaluation of n is the x0_hat at the end
-    grid: Callable[[int, int], Tensor] = lambda n, per_step: log_snr(
-        sde, max(1, (n - 1) // per_step)
-    )
-    for n in steps:
-        langevin = Langevin()
-        entries += [
-            Entry("Euler-Maruyama", "sde", EulerMaruyama(), grid(n, 1)),
-            Entry("reverse diffusion", "sde", ReverseDiffusion(), grid(n, 1)),
-            Entry(
-                "predictor-corrector",
-                "sde",
-                PredictorCorrector(ReverseDiffusion(), langevin),
-                grid(n, 2),
-            ),
-            Entry("DDIM, η = 1", "sde", DDIM(1.0), grid(n, 1)),
-            Entry("DDIM, η = 0.5", "sde", DDIM(0.5), grid(n, 1)),
-            Entry("DDIM, η = 0", "ode", DDIM(0.0), grid(n, 1)),
-            Entry("Euler", "ode", PFEuler(), grid(n, 1)),
-            Entry("Heun", "ode", PFHeun(), grid(n, 2)),
-            Entry("Runge-Kutta 4", "ode", PFRK4(), grid(n, 4)),
-            Entry("SDE-DPM-Solver++ 2M", "sde", DPMSolverPP(2, 1.0), grid(n, 1)),
-            Entry("DPM-Solver++ 2M", "ode", DPMSolverPP(2), grid(n, 1)),
-            Entry("UniPC 3", "ode", UniPC(3), grid(n, 1)),
-            Entry("Adams (recommended)", "ode", *recommended(sde, n), "stop"),
-        ]
-    return entries
+    common = [one for one in listings() if one.common]
+    chains = [one for one in common if one.view == "chain" and sde.t_max == 1]
+    others = [one for one in common if one.view != "chain"]
+    return [
+        *(entry_of(one, sde, n) for one in chains for n in chain_steps),
+        *(entry_of(one, sde, n) for n in steps for one in others),
+    ]
 
 
 def mode_imbalance(x: Tensor, law: GaussianMixture) -> float:
@@ -272,7 +253,7 @@ def _cells(score: Score) -> dict[str, str]:
         "sampler": score.entry.label,
         "sliced W2": f"{score.sliced_w2:.3g}",
         "evaluations": str(score.evaluations),
-        "view": VIEW_NAMES[score.entry.view],
+        "view": VIEW_NAMES[score.entry.view].short,
         "NLL gap / nats": "" if math.isnan(score.nll_gap) else gap,
         "modes found": _percent(score.coverage),
         "weights off by": _percent(score.imbalance),

@@ -30,15 +30,9 @@ from scoresde import (
     uniform,
 )
 from scoresde.noise import block_size
-from scoresde.samplers.adaptive import (
-    Counted,
-    PFAdaptive,
-    _Angle,
-    _embedded,
-    _scipy,
-    _torchdiffeq,
-)
-from scoresde.samplers.adaptive_sde import CHECK, KNOWN, SDEAdaptive, _Path
+from scoresde.samplers import Counted
+from scoresde.samplers.adaptive.flow import PFAdaptive, _Angle, _embedded, _scipy, _torchdiffeq
+from scoresde.samplers.adaptive.sde import CHECK, KNOWN, SDEAdaptive, _Path
 from scoresde.testing import check_sampler
 
 SDE = VPSDE()

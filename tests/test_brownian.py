@@ -25,7 +25,7 @@ from scoresde import (
     uniform,
 )
 from scoresde.noise import BlockNoise, block_size
-from scoresde.samplers.bridge import BrownianPath, TorchSDE
+from scoresde.samplers import BrownianPath, TorchSDE
 from scoresde.testing import fitted_order
 
 CPU = torch.device("cpu")

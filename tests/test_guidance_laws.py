@@ -12,7 +12,7 @@ from scoresde.grids import log_snr, quadratic, uniform
 from scoresde.guidance import ClassifierFree, Guided, classifier_log_prob
 from scoresde.mixture import GaussianMixture
 from scoresde.nets import Classifier
-from scoresde.samplers.shift import MeanShift
+from scoresde.samplers import MeanShift
 from scoresde.sde import VPSDE
 from scoresde.training import fit_classifier
 

@@ -11,7 +11,8 @@ from scoresde.grids import quadratic, uniform
 from scoresde.guidance import ClassifierFree, Guided, Tempered
 from scoresde.mixture import GaussianMixture
 from scoresde.samplers import DDIM, Ancestral, EulerMaruyama, Recorder, ReverseDiffusion, sample
-from scoresde.samplers.particles import FeynmanKac, Particles, _systematic
+from scoresde.samplers.particles import FeynmanKac, Particles
+from scoresde.samplers.particles.weighted import _systematic
 from scoresde.sde import VPSDE
 
 SDE = VPSDE()

@@ -24,7 +24,7 @@ from scoresde import (
 from scoresde.data import rings, two_modes
 from scoresde.data.trajectories.mechanics import eccentric_anomaly
 from scoresde.diagnosis.bias import _kl
-from scoresde.samplers.interpolation import moments_of_decay
+from scoresde.samplers.fixed.interpolation import moments_of_decay
 
 mp.mp.dps = 50
 TIMES = [1e-12, 1e-8, 1e-5, 1e-3, 0.02, 0.3, 0.49, 0.51, 0.8, 0.95, 0.998]

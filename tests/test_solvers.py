@@ -34,9 +34,8 @@ from scoresde import (
     sample,
     uniform,
 )
-from scoresde.samplers import Table
-from scoresde.samplers.exponential import Exponential
-from scoresde.samplers.interpolation import exponential_adams, moments_of_decay
+from scoresde.samplers import Exponential, Table
+from scoresde.samplers.fixed.interpolation import exponential_adams, moments_of_decay
 from scoresde.testing import fitted_order, law_error
 
 SDE = VPSDE()

@@ -21,8 +21,8 @@ from scoresde import (
     uniform,
 )
 from scoresde.noise import BlockNoise
-from scoresde.samplers.adaptive import Counted
-from scoresde.samplers.bridge import BrownianPath, TorchSDE, _RowPath
+from scoresde.samplers import Counted
+from scoresde.samplers.adaptive.bridge import BrownianPath, TorchSDE, _RowPath
 from scoresde.testing import check_sampler, fitted_order
 
 SDE = VPSDE()

@@ -24,15 +24,14 @@ from ..mixture import Law
 from ..physics import PathKL, path_kl
 from ..report import Report
 from ..runs import FileData, LawData, Run, check_counts, pick_device
-from ..samplers import Sampler, recommended
-from .sampling import SAMPLERS
+from ..samplers import Sampler
+from .sampling import choices, plan_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Diagnose", "Findings"]
 
-NAMES = ("recommended", *SAMPLERS)
 FIELD_TIMES = (0.7, 0.3, 0.1, 0.02)
 ORDER = (
     "The ladder, in this order: exact data; the exact score on a fine grid, stopped where the "
@@ -102,7 +101,7 @@ class Diagnose:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a run on a named law (scoresde train --law NAME)."""
-    sampler: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(NAMES) + "}")] = "recommended"
+    sampler: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(choices()) + "}")] = "recommended"
     """How to walk."""
     steps: int = 50
     """Steps: evaluations of the network where recommended, else equal in log-SNR."""
@@ -128,11 +127,9 @@ class Diagnose:
             )
         if min(self.n, self.repeats) < 2:
             raise ValueError(f"expected --n and --repeats >= 2, got {self.n} and {self.repeats}")
-        if self.sampler not in NAMES:
-            raise ValueError(f"expected --sampler among {', '.join(NAMES)}, got {self.sampler!r}")
         run = Run.open(self.folder, device)
         law = exact_law(run).to(device)
-        sampler, ts = self._plan(run.denoiser)
+        sampler, ts = plan_of(self.sampler, run.denoiser.sde, self.steps)
         found = self._measure(run.denoiser, law, sampler, ts)
         head = (
             f"{self.folder.name}: {self.sampler}, {len(ts) - 1} steps from t = {float(ts[0]):.3g} "
@@ -142,11 +139,6 @@ class Diagnose:
         page = self._write(run, law.cpu(), found, head)
         print(f"written: {page}, diagnosis.json beside it, figures/diagnosis-*.png")
         return found
-
-    def _plan(self, model: Denoiser) -> tuple[Sampler, Tensor]:
-        if self.sampler == "recommended":
-            return recommended(model.sde, self.steps)
-        return SAMPLERS[self.sampler], log_snr(model.sde, self.steps)
 
     def _measure(self, model: Denoiser, law: Law, sampler: Sampler, ts: Tensor) -> Findings:
         walks = 5 - sampler.noise  # without noise the data are walked to as well

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .. import plots
-from ..comparison import VIEW_NAMES, Entry, print_table
+from ..comparison import Entry, print_table
 from ..data import LAWS
 from ..denoiser import Denoiser
 from ..diagnosis import bias_entries, exact_bias, power_product
@@ -20,7 +20,7 @@ from ..mixture import GaussianMixture, Law
 from ..plots import fit_order
 from ..report import Report
 from ..runs import HELD_OUT, Run, check_counts
-from ..samplers import Counted, PredictorCorrector
+from ..samplers import VIEW_NAMES, Counted, PredictorCorrector
 from ..sde import VPSDE
 
 __all__ = [
@@ -239,7 +239,7 @@ def bias_table(rows: Sequence[BiasRow]) -> tuple[list[str], list[list[str]]]:
             "" if math.isnan(order) else f"{order:.2f}",
             f"{own[-1].kl:.1e}" if math.isfinite(own[-1].kl) else "none",
         ]
-        table.append([label, VIEW_NAMES[own[0].entry.view], *cells, *last])
+        table.append([label, VIEW_NAMES[own[0].entry.view].short, *cells, *last])
     heads = ["sampler", "view", *(f"W2 at {n}" for n in columns), "order", f"KL at {columns[-1]}"]
     return heads, table
 

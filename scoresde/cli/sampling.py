@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import tyro
+from torch import Tensor
 
 from ..denoiser import Denoiser, Given, anchor
 from ..grids import log_snr
@@ -22,41 +23,30 @@ from ..runs import (
     pick_device,
     save_points,
 )
-from ..samplers import (
-    DDIM,
-    PFRK4,
-    Ancestral,
-    DPMSolverPP,
-    EulerMaruyama,
-    Langevin,
-    PFEuler,
-    PFHeun,
-    PredictorCorrector,
-    ReverseDiffusion,
-    Sampler,
-    UniPC,
-    recommended,
-    sample,
-)
+from ..samplers import Listing, Sampler, listings, sample
+from ..sde import SDE
 from ..training import load_classifier
 
-__all__ = ["Sample"]
+__all__ = ["Sample", "choices", "plan_of"]
 
-SAMPLERS: dict[str, Sampler] = {
-    "ancestral": Ancestral(),
-    "ancestral-beta": Ancestral("beta"),
-    "euler-maruyama": EulerMaruyama(),
-    "reverse-diffusion": ReverseDiffusion(),
-    "predictor-corrector": PredictorCorrector(ReverseDiffusion(), Langevin()),
-    "ddim": DDIM(),
-    "ddim-half": DDIM(0.5),
-    "pf-euler": PFEuler(),
-    "pf-heun": PFHeun(),
-    "pf-rk4": PFRK4(),
-    "dpm++2m": DPMSolverPP(2),
-    "dpm++2m-sde": DPMSolverPP(2, 1.0),
-    "unipc": UniPC(3),
-}
+
+def choices() -> dict[str, Listing]:
+    """What --sampler may say: the catalogue, those that bring their own grid first."""
+    found = sorted(listings(), key=lambda one: one.plan is None)
+    return {one.command: one for one in found}
+
+
+def plan_of(word: str, sde: SDE, steps: int) -> tuple[Sampler, Tensor]:
+    """The sampler of a word, and its own grid or one equal in log-SNR.
+
+    Raises:
+        ValueError: for a word that no sampler has.
+    """
+    found = choices()
+    if word not in found:
+        raise ValueError(f"expected --sampler among {', '.join(found)}, got {word!r}")
+    own = found[word].plan
+    return own(sde, steps) if own else (found[word].sampler, log_snr(sde, steps))
 
 
 @dataclass(frozen=True)
@@ -67,22 +57,7 @@ class Sample:
     """Folder of the run."""
     n: int = 10_000
     """How many."""
-    sampler: Literal[
-        "recommended",
-        "ancestral",
-        "ancestral-beta",
-        "euler-maruyama",
-        "reverse-diffusion",
-        "predictor-corrector",
-        "ddim",
-        "ddim-half",
-        "pf-euler",
-        "pf-heun",
-        "pf-rk4",
-        "dpm++2m",
-        "dpm++2m-sde",
-        "unipc",
-    ] = "recommended"
+    sampler: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(choices()) + "}")] = "recommended"
     """How to walk; "recommended" is the most accurate for its evaluations."""
     steps: int = 50
     """Steps: evaluations of the network where recommended, else equal in log-SNR."""
@@ -114,11 +89,7 @@ class Sample:
         sde, shape = denoiser.sde, (self.n, *run.event)
         if self.inpaint is not None:
             denoiser = inpainted(denoiser, run.event, self.inpaint, self.inpaint_std)
-        sampler: Sampler
-        if self.sampler == "recommended":
-            sampler, grid = recommended(sde, self.steps)
-        else:
-            sampler, grid = SAMPLERS[self.sampler], log_snr(sde, self.steps)
+        sampler, grid = plan_of(self.sampler, sde, self.steps)
         x = sample(denoiser, sampler, shape, grid, seed=self.seed)
         data = run.config.data
         save_points(path, x, data.family().times if isinstance(data, TrajectoryData) else None)

@@ -19,33 +19,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..comparison import Entry
+from ..comparison import Entry, entry_of
 from ..denoiser import Denoiser
-from ..grids import log_snr, uniform
 from ..metrics import gaussian_w2
 from ..mixture import GaussianMixture
-from ..samplers import (
-    DDIM,
-    DEIS,
-    ERSDE,
-    PFRK4,
-    Adams,
-    Ancestral,
-    DPMSolver,
-    DPMSolverPP,
-    EDMStochastic,
-    EulerMaruyama,
-    Langevin,
-    PFEuler,
-    PFHeun,
-    PredictorCorrector,
-    ReverseDiffusion,
-    Sampler,
-    SASolver,
-    UniPC,
-    moments,
-    recommended,
-)
+from ..samplers import VIEW_NAMES, Sampler, listings, moments
 from ..sde import VariancePreserving
 
 __all__ = ["Bias", "bias_entries", "exact_bias", "power_product"]
@@ -144,58 +122,18 @@ def _kl(mean: Tensor, cov: Tensor, other: Tensor, spread: Tensor) -> Tensor:
 
 
 def bias_entries(gaussian: GaussianMixture, steps: Sequence[int]) -> list[Entry]:
-    """Every sampler at several numbers of evaluations, on its grid: nothing is added at the end.
+    """The catalogue at several numbers of evaluations, by views: nothing is added at the end.
 
-    Grids are equal in log-SNR from t_max to t_eps, but for the chains, which walk down to t = 0 in
-    equal times, and for the recommended solver, which has its own.
+    Grids are those of ``comparison.entry_of``. Samplers whose steps are not affine have no exact
+    bias and are left out, and so are chains where the process is none in equal times from 1 to 0.
 
     Args:
         gaussian: the data (the optimal variance needs their mmse).
         steps: evaluations of the denoiser, at most.
     """
-    sde, found = gaussian.sde, []
-    variances: dict[str, Ancestral] = {
-        "β̃": Ancestral(),
-        "β": Ancestral("beta"),
-        "optimal σ²": Ancestral("optimal", gaussian.mmse),
-    }
-    for n in steps:
-        if isinstance(sde, VariancePreserving) and sde.t_max == 1:
-            grid = uniform(n, 1.0, 0.0)
-            found += [
-                Entry(f"DDPM chain, {name}", "chain", by, grid, "stop")
-                for name, by in variances.items()
-            ]
-        found += [
-            Entry(name, "sde" if by.noise else "ode", by, log_snr(sde, n // cost), "stop")
-            for name, (by, cost) in _SAMPLERS.items()
-            if n >= cost
-        ]
-        found.append(Entry("Adams (recommended)", "ode", *recommended(sde, n), "stop"))
-    return found
-
-
-_SAMPLERS: dict[str, tuple[Sampler, int]] = {
-    "Euler-Maruyama": (EulerMaruyama(), 1),
-    "reverse diffusion": (ReverseDiffusion(), 1),
-    "Euler-Maruyama + Langevin": (PredictorCorrector(EulerMaruyama(), Langevin()), 2),
-    "reverse diffusion + Langevin": (PredictorCorrector(ReverseDiffusion(), Langevin()), 2),
-    "DDIM + Langevin": (PredictorCorrector(DDIM(), Langevin()), 2),
-    "DDIM, η = 1": (DDIM(1.0), 1),
-    "DDIM, η = 0.5": (DDIM(0.5), 1),
-    "SDE-DPM++ 2M": (DPMSolverPP(2, 1.0), 1),
-    "SA-Solver": (SASolver(), 1),
-    "ER-SDE 2": (ERSDE(2), 1),
-    "EDM, churn 10": (EDMStochastic(10.0), 2),
-    "DDIM, η = 0": (DDIM(), 1),
-    "Euler": (PFEuler(), 1),
-    "Heun": (PFHeun(), 2),
-    "Runge-Kutta 4": (PFRK4(), 4),
-    "DPM++ 2M": (DPMSolverPP(2), 1),
-    "DPM++ 3M": (DPMSolverPP(3), 1),
-    "DPM-Solver 3": (DPMSolver(3), 3),
-    "UniPC 3": (UniPC(3), 1),
-    "DEIS 3": (DEIS(3), 1),
-    "Adams 4, 4": (Adams(4, 4), 1),
-}
-"""Name -> the sampler and its evaluations for each step."""
+    sde, views = gaussian.sde, list(VIEW_NAMES)
+    if not (isinstance(sde, VariancePreserving) and sde.t_max == 1):
+        views.remove("chain")
+    found = [one for one in listings(gaussian) if one.view in views and one.sampler.linear]
+    found.sort(key=lambda one: views.index(one.view))
+    return [entry_of(one, sde, n, "stop") for n in steps for one in found if n >= one.cost]

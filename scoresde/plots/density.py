@@ -16,7 +16,7 @@ from torch import Tensor
 from ..denoiser import Denoiser, anchor
 from ..grids import uniform
 from ..mixture import Law
-from ..samplers import Ancestral, EulerMaruyama, PFHeun, Recorder, Sampler
+from ..samplers import Recorder, Sampler, listing
 from .panels import seeded
 from .style import VIEWS, Array, Numbers, Theme, bare, color_of, density_colors, numbers, page
 
@@ -28,7 +28,9 @@ __all__ = ["WALKS", "density_columns", "density_xt", "walks"]
 
 Path = tuple[Tensor, Tensor]
 """Times (T,) and the states there, (T, n) or (T, n, 1)."""
-WALKS: dict[str, Sampler] = {"chain": Ancestral("beta"), "sde": EulerMaruyama(), "ode": PFHeun()}
+WALKS: dict[str, Sampler] = {
+    one.view: one.sampler for one in map(listing, ("ancestral-beta", "euler-maruyama", "pf-heun"))
+}
 """The sampler that stands for each view where one is enough."""
 TITLES = {"forward": "forward process  →"} | {
     name: f"←  {view.label}" for name, view in VIEWS.items()

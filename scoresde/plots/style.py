@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..files import atomically
-from ..samplers import DDIM, Ancestral, Sampler
+from ..samplers import VIEW_NAMES, Sampler
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,9 +103,9 @@ THEMES = {
 }
 """Paper, ink and the greys between, for light and for dark pages."""
 VIEWS = {
-    "chain": View("Markov chain", "chain", "#e8590c", "s", (0, (1.2, 1.2))),
-    "sde": View("reverse SDE", "SDE", "#3a81f6", "o", "-"),
-    "ode": View("probability-flow ODE", "ODE", "#a8478f", "^", "--"),
+    "chain": View(*VIEW_NAMES["chain"], "#e8590c", "s", (0, (1.2, 1.2))),
+    "sde": View(*VIEW_NAMES["sde"], "#3a81f6", "o", "-"),
+    "ode": View(*VIEW_NAMES["ode"], "#a8478f", "^", "--"),
 }
 """Name, colour, mark and dash of the three ways to walk."""
 ACCENTS = ("#0b8a72", "#97720a", "#8a5a3c", "#5b7a99")
@@ -114,9 +114,7 @@ ACCENTS = ("#0b8a72", "#97720a", "#8a5a3c", "#5b7a99")
 
 def view_of(sampler: Sampler) -> str:
     """The view a sampler belongs to, a key of ``VIEWS``: without noise it walks the ODE."""
-    if not sampler.noise:
-        return "ode"
-    return "chain" if isinstance(sampler, Ancestral | DDIM) else "sde"
+    return sampler.view
 
 
 @contextmanager

@@ -1,31 +1,47 @@
 """Samplers: frozen hyper-parameters that walk a time grid with any denoiser."""
 
-from .adams import Adams
-from .adaptive import Counted, PFAdaptive
-from .adaptive_sde import SDEAdaptive, Solution
+from .adaptive import BrownianPath, PFAdaptive, SDEAdaptive, Solution, TorchSDE
 from .base import Callback, Sampler, TableSampler
-from .bridge import BrownianPath, TorchSDE
+from .catalogue import VIEW_NAMES, Listing, View, ViewName, listing, listings
 from .checkpointed import Checkpointed
 from .compiled import Captured, Compiled
-from .corrector import Langevin, PredictorCorrector
-from .ersde import ERSDE, er_phi
-from .exponential import DEIS, DPMSolverPP, Exponential, SASolver, UniPC
+from .counted import Counted
+from .fixed import (
+    DDIM,
+    DEIS,
+    ERSDE,
+    PFRK4,
+    Adams,
+    Ancestral,
+    DPMSolver,
+    DPMSolverPP,
+    EDMStochastic,
+    EulerMaruyama,
+    Exponential,
+    Langevin,
+    MeanShift,
+    PFEuler,
+    PFHeun,
+    PredictorCorrector,
+    ReverseDiffusion,
+    RungeKutta,
+    SASolver,
+    UniPC,
+    er_phi,
+    fit_variance,
+)
 from .law import moments
-from .ode import PFRK4, PFHeun, RungeKutta
-from .onestep import DDIM, Ancestral, EulerMaruyama, PFEuler, ReverseDiffusion, fit_variance
-from .particles import FeynmanKac, Particles
+from .particles import FeynmanKac, Particles, TwistedSMC
 from .recommend import Plan, recommended
 from .sampling import Recorder, sample
-from .shift import MeanShift
-from .stages import DPMSolver, EDMStochastic
 from .table import Row, Table
-from .twisted import TwistedSMC
 
 __all__ = [
     "DDIM",
     "DEIS",
     "ERSDE",
     "PFRK4",
+    "VIEW_NAMES",
     "Adams",
     "Ancestral",
     "BrownianPath",
@@ -41,6 +57,7 @@ __all__ = [
     "Exponential",
     "FeynmanKac",
     "Langevin",
+    "Listing",
     "MeanShift",
     "PFAdaptive",
     "PFEuler",
@@ -61,8 +78,12 @@ __all__ = [
     "TorchSDE",
     "TwistedSMC",
     "UniPC",
+    "View",
+    "ViewName",
     "er_phi",
     "fit_variance",
+    "listing",
+    "listings",
     "moments",
     "recommended",
     "sample",

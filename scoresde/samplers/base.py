@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -35,6 +36,9 @@ from .checks import (
     with_gradients,
 )
 from .table import Row, Table, check_table
+
+if TYPE_CHECKING:
+    from .catalogue import Listing, View
 
 __all__ = [
     "Callback",
@@ -84,6 +88,16 @@ class Sampler(ABC):
     @abstractmethod
     def noise(self) -> bool:
         """Whether the sampler draws fresh noise."""
+
+    @property
+    def view(self) -> "View":
+        """The view it belongs to: "chain", "sde" or, without noise, "ode"."""
+        return "sde" if self.noise else "ode"
+
+    @classmethod
+    def catalogue(cls) -> "tuple[Listing, ...]":
+        """What users find of this class in tables and on the command line; nothing, by default."""
+        return ()
 
     def __call__(
         self,

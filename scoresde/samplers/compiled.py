@@ -19,6 +19,7 @@ from ..denoiser import Denoiser, onto
 from ..noise import Noise
 from ..sde import SDE
 from .base import Callback, Sampler, TableSampler, Walk, tabulate
+from .catalogue import View
 from .table import Row, Table
 
 __all__ = ["Captured", "Compiled"]
@@ -54,6 +55,11 @@ class _Faster(TableSampler):
     def noise(self) -> bool:
         """As the sampler."""
         return self.sampler.noise
+
+    @property
+    def view(self) -> View:
+        """That of the sampler."""
+        return self.sampler.view
 
     @property
     def linear(self) -> bool:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..grids import optimized
 from ..sde import SDE
-from .adams import Adams
+from .fixed.adams import Adams
 
 __all__ = ["Plan", "recommended"]
 

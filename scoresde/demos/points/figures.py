@@ -1,7 +1,6 @@
 """The figures of the demonstration, each in a light and a dark version."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,22 +8,13 @@ from torch import Tensor
 
 from ... import plots
 from ...chain import DDPMChain
-from ...comparison import Entry, Score, Truth, chain_entry, measure
+from ...comparison import Score, Truth, entry_of, measure
 from ...denoiser import Denoiser
-from ...grids import log_snr, quadratic, uniform
+from ...grids import quadratic, uniform
 from ...metrics import gaussian_w2
 from ...mixture import GaussianMixture
-from ...samplers import (
-    DDIM,
-    Ancestral,
-    EulerMaruyama,
-    PFHeun,
-    Recorder,
-    Sampler,
-    TableSampler,
-    moments,
-    sample,
-)
+from ...plots.density import WALKS
+from ...samplers import Ancestral, Recorder, Sampler, listing, moments, sample
 from ...sde import SDE
 
 __all__ = [
@@ -36,7 +26,14 @@ __all__ = [
     "prior_mismatch",
 ]
 
-WALKS: dict[str, Sampler] = {"chain": Ancestral("beta"), "sde": EulerMaruyama(), "ode": PFHeun()}
+DRAWN = {
+    "chain β̃": "ancestral",
+    "chain β": "ancestral-beta",
+    "Euler-Maruyama": "euler-maruyama",
+    "DDIM": "ddim",
+    "Heun": "pf-heun",
+}
+"""Name of a curve -> the sampler of the catalogue, by its word."""
 
 
 def paths(
@@ -77,15 +74,15 @@ def convergence_of_network(
     model: Denoiser, truth: Truth, seed: int
 ) -> tuple[dict[str, tuple[list[float], list[float]]], dict[str, str]]:
     """Sliced W2 of the network's samples against evaluations; and the view of each curve."""
-    sde = model.sde
-    grid = partial(log_snr, sde)
-    families: dict[str, list[Entry]] = {
-        "chain β̃": [chain_entry(k) for k in (10, 20, 50, 100, 200)],
-        "Euler-Maruyama": [
-            Entry("", "sde", EulerMaruyama(), grid(k)) for k in (5, 10, 20, 50, 100)
-        ],
-        "DDIM": [Entry("", "ode", DDIM(), grid(k)) for k in (5, 10, 20, 50, 100)],
-        "Heun": [Entry("", "ode", PFHeun(), grid(k)) for k in (5, 10, 25, 50)],
+    chain, other = (10, 20, 50, 100, 200), (6, 11, 21, 51, 101)
+    found = {name: listing(word) for name, word in DRAWN.items() if name != "chain β"}
+    families = {
+        name: [
+            entry_of(one, model.sde, n)
+            for n in (chain if one.view == "chain" else other)
+            if n >= 5 * one.cost
+        ]
+        for name, one in found.items()
     }
     curves = {}
     for name, entries in families.items():
@@ -109,18 +106,11 @@ def exact_convergence(
     one = torch.ones(1), mean[None].cpu(), cov[None].cpu()
     on: Callable[[SDE], GaussianMixture] = lambda sde: GaussianMixture(*one, sde)
     data, steps = on(law.sde), [25, 50, 100, 200, 400, 800]
-    table: dict[str, tuple[str, TableSampler | PFHeun]] = {
-        "chain β̃": ("chain", Ancestral()),
-        "chain β": ("chain", Ancestral("beta")),
-        "Euler-Maruyama": ("sde", EulerMaruyama()),
-        "DDIM": ("ode", DDIM()),
-        "Heun": ("ode", PFHeun()),
-    }
     curves, views = {}, {}
-    for name, (view, sampler) in table.items():
-        per_step = 2 if isinstance(sampler, PFHeun) else 1
-        errors = [_law_distance(sampler, data, uniform(k // per_step, 1.0, 0.0)) for k in steps]
-        curves[name], views[name] = ([float(k) for k in steps], errors), view
+    for name, one in ((name, listing(word)) for name, word in DRAWN.items()):
+        grids = [uniform(k // one.cost, 1.0, 0.0) for k in steps]
+        errors = [_law_distance(one.sampler, data, grid) for grid in grids]
+        curves[name], views[name] = ([float(k) for k in steps], errors), one.view
     classical = []
     for k in steps:
         chain = DDPMChain.linear(k, 0.1 / k, 20 / k)

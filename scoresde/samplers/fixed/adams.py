@@ -27,10 +27,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..sde import SDE
-from .base import TableSampler, among
+from ...sde import SDE
+from ..base import TableSampler, among
+from ..catalogue import Listing
+from ..table import Table
 from .interpolation import corrected, interpolate
-from .table import Table
 
 __all__ = ["Adams"]
 
@@ -59,6 +60,16 @@ class Adams(TableSampler):
         among("corrector", self.corrector, (0, 1, 2, 3, 4, 5))
         if not self.scale > 0:
             raise ValueError(f"expected scale > 0, got {self.scale}: of scaled data it is 1")
+
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """One of high order, and what ``recommended`` makes of it on a grid of its own."""
+        from ..recommend import recommended  # which stands on this class
+
+        best = Listing(
+            "Adams (recommended)", cls(), "ode", word="recommended", place=25, plan=recommended
+        )
+        return Listing("Adams 4, 4", cls(4, 4), "ode", common=False, place=24), best
 
     @property
     def order(self) -> int:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .table import widen
+from ..table import widen
 
 __all__ = ["corrected", "exponential_adams", "interpolate", "midpoint", "moments_of_decay"]
 

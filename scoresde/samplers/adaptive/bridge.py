@@ -21,11 +21,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..autodiff import ordinary_tensors
-from ..denoiser import Denoiser
-from ..noise import BlockNoise, Noise, _hash, block_size
-from .adaptive_sde import reverse_drift
-from .base import Callback, Sampler
+from ...autodiff import ordinary_tensors
+from ...denoiser import Denoiser
+from ...noise import BlockNoise, Noise, _hash, block_size
+from ..base import Callback, Sampler
+from .sde import reverse_drift
 
 __all__ = ["BrownianPath", "TorchSDE"]
 

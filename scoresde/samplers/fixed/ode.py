@@ -21,12 +21,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser, onto
-from ..noise import Noise
-from ..sde import SDE
-from .base import Callback, TableSampler, Walk
+from ...denoiser import Denoiser, onto
+from ...noise import Noise
+from ...sde import SDE
+from ..base import Callback, TableSampler, Walk
+from ..catalogue import Listing
+from ..table import Table
 from .stages import unroll
-from .table import Table
 
 __all__ = ["PFRK4", "PFHeun", "RungeKutta"]
 
@@ -102,6 +103,11 @@ class PFHeun(RungeKutta):
     matrix: ClassVar[tuple[tuple[float, ...], ...]] = ((), (1.0,))
     weights: ClassVar[tuple[float, ...]] = (0.5, 0.5)
 
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """Under its short name."""
+        return (Listing("Heun", cls(), "ode", cost=2, word="pf-heun", place=13),)
+
 
 @dataclass(frozen=True)
 class PFRK4(RungeKutta):
@@ -110,6 +116,11 @@ class PFRK4(RungeKutta):
     order: ClassVar[int] = 4
     matrix: ClassVar[tuple[tuple[float, ...], ...]] = ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0))
     weights: ClassVar[tuple[float, ...]] = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
+
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """Under its short name."""
+        return (Listing("Runge-Kutta 4", cls(), "ode", cost=4, word="pf-rk4", place=14),)
 
 
 def _combine(x: Tensor, slopes: list[Tensor], factors: tuple[float, ...], h: float) -> Tensor:

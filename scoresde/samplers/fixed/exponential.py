@@ -40,10 +40,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..sde import SDE
-from .base import TableSampler, among, not_negative
+from ...sde import SDE
+from ..base import TableSampler, among, not_negative
+from ..catalogue import Listing
+from ..table import Table, to_zero
 from .interpolation import corrected, exponential_adams, midpoint
-from .table import Table, to_zero
 
 __all__ = ["DEIS", "DPMSolverPP", "SASolver", "UniPC"]
 
@@ -106,6 +107,15 @@ class DPMSolverPP(Exponential):
         among("order", self.order, (1, 2, 3))
         not_negative("tau", self.tau)
 
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """Second order with and without noise, third without."""
+        return (
+            Listing("SDE-DPM++ 2M", cls(2, 1.0), "sde", word="dpm++2m-sde", place=15),
+            Listing("DPM++ 2M", cls(2), "ode", word="dpm++2m", place=16),
+            Listing("DPM++ 3M", cls(3), "ode", word="dpm++3m", common=False, place=17),
+        )
+
     @property
     def convergence(self) -> int:
         """Order of convergence: weak order 2 at most with noise."""
@@ -160,6 +170,11 @@ class UniPC(Exponential):
         """Refuse an order or a variant that does not exist."""
         among("order", self.order, (1, 2, 3, 4))
         among("variant", self.variant, ("bh1", "bh2"))
+
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """The one of three values."""
+        return (Listing("UniPC 3", cls(3), "ode", word="unipc", place=22),)
 
     @property
     def convergence(self) -> int:
@@ -221,6 +236,11 @@ class SASolver(Exponential):
         if not callable(self.tau):
             not_negative("tau", self.tau)
 
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """The reverse SDE, predicted and corrected."""
+        return (Listing("SA-Solver", cls(), "sde", common=False, place=18),)
+
     @property
     def order(self) -> int:
         """Order of convergence."""
@@ -269,6 +289,11 @@ class DEIS(TableSampler):
     def __post_init__(self) -> None:
         """Refuse an order that does not exist."""
         among("order", self.order, (1, 2, 3, 4))
+
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """The one of three values."""
+        return (Listing("DEIS 3", cls(), "ode", common=False, place=23),)
 
     def table(self, sde: SDE, ts: Tensor) -> Table:
         """The rows; the last one to t = 0 is x0_hat."""

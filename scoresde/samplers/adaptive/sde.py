@@ -13,11 +13,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
-from ..noise import GeneratorNoise, Noise
-from ..sde import like
-from .adaptive import check_end, check_tolerances, show
-from .base import Callback, Sampler, quiet
+from ...denoiser import Denoiser
+from ...noise import GeneratorNoise, Noise
+from ...sde import like
+from ..base import Callback, Sampler, quiet
+from .flow import check_end, check_tolerances, show
 
 __all__ = ["SDEAdaptive", "Solution", "reverse_drift"]
 

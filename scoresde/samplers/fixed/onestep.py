@@ -15,11 +15,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..chain import Variance
-from ..denoiser import Denoiser
-from ..sde import SDE
-from .base import TableSampler
-from .checks import taken
+from ...chain import Variance
+from ...denoiser import Denoiser
+from ...sde import SDE
+from ..base import TableSampler
+from ..catalogue import Listing, View
+from ..checks import taken
 
 __all__ = ["DDIM", "Ancestral", "EulerMaruyama", "PFEuler", "ReverseDiffusion", "fit_variance"]
 
@@ -39,6 +40,11 @@ class EulerMaruyama(TableSampler):
     order: ClassVar[int] = 1
     noise: ClassVar[bool] = True
 
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """The reverse SDE, as plainly as can be."""
+        return (Listing("Euler-Maruyama", cls(), "sde", place=4),)
+
     def row(self, sde: SDE, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The Euler row of the reverse SDE."""
         h, g2 = t - s, sde.g2(t)
@@ -56,6 +62,11 @@ class PFEuler(TableSampler):
 
     order: ClassVar[int] = 1
     noise: ClassVar[bool] = False
+
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """Under its short name."""
+        return (Listing("Euler", cls(), "ode", word="pf-euler", place=12),)
 
     def row(self, sde: SDE, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The Euler row of the ODE."""
@@ -78,6 +89,11 @@ class ReverseDiffusion(TableSampler):
 
     order: ClassVar[int] = 1
     noise: ClassVar[bool] = True
+
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """Under its name in the paper."""
+        return (Listing("reverse diffusion", cls(), "sde", place=5),)
 
     def row(self, sde: SDE, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The forward step's drift and noise, reversed."""
@@ -109,6 +125,7 @@ class Ancestral(TableSampler):
     mmse: Callable[[Tensor], Tensor] | None = None
     order: ClassVar[int] = 1
     noise: ClassVar[bool] = True
+    view: ClassVar[View] = "chain"
 
     def __post_init__(self) -> None:
         """Refuse an unknown variance, and an optimal one without its table."""
@@ -121,6 +138,22 @@ class Ancestral(TableSampler):
                 'variance "optimal" and mmse go together: pass mmse=mixture.mmse, or '
                 "mmse=fit_variance(denoiser, ts, x0) for a network"
             )
+
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """One for each variance; the optimal one is that of the data."""
+        return (
+            Listing("DDPM chain, β̃", cls(), "chain", word="ancestral", place=1),
+            Listing("DDPM chain, β", cls("beta"), "chain", word="ancestral-beta", place=2),
+            Listing(
+                "DDPM chain, optimal σ²",
+                cls(),
+                "chain",
+                common=False,
+                place=3,
+                tuned=lambda data: cls("optimal", data.mmse),
+            ),
+        )
 
     def row(self, sde: SDE, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The posterior mean, with the chosen variance."""
@@ -162,6 +195,20 @@ class DDIM(TableSampler):
     def noise(self) -> bool:
         """Fresh noise is drawn unless eta = 0."""
         return self.eta > 0
+
+    @property
+    def view(self) -> View:
+        """With noise, on whatever grid, it is a Markov chain; none is the ODE's."""
+        return "chain" if self.noise else "ode"
+
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """With noise in equal steps of log-SNR, where it approaches the SDE, and without."""
+        return (
+            Listing("DDIM, η = 1", cls(1.0), "sde", place=9),
+            Listing("DDIM, η = 0.5", cls(0.5), "sde", word="ddim-half", place=10),
+            Listing("DDIM, η = 0", cls(), "ode", word="ddim", place=11),
+        )
 
     def row(self, sde: SDE, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The DDIM row; sigma_s/sigma_t = e^{-(lam_s - lam_t)} alpha_s/alpha_t."""

@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..sde import SDE
-from .base import TableSampler, among
-from .table import Table, to_zero
+from ...sde import SDE
+from ..base import TableSampler, among
+from ..catalogue import Listing
+from ..table import Table, to_zero
 
 __all__ = ["ERSDE", "er_phi"]
 
@@ -52,6 +53,11 @@ class ERSDE(TableSampler):
     def __post_init__(self) -> None:
         """Refuse an order that does not exist."""
         among("order", self.order, (1, 2))
+
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """The one of two values."""
+        return (Listing("ER-SDE 2", cls(), "sde", common=False, place=19),)
 
     def table(self, sde: SDE, ts: Tensor) -> Table:
         """The rows, in x instead of X."""

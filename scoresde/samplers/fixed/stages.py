@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..sde import SDE
-from .base import TableSampler, among, not_negative
-from .table import Table, to_zero
+from ...sde import SDE
+from ..base import TableSampler, among, not_negative
+from ..catalogue import Listing
+from ..table import Table, to_zero
 
 __all__ = ["DPMSolver", "EDMStochastic", "unroll"]
 
@@ -66,6 +67,11 @@ class DPMSolver(TableSampler):
     def __post_init__(self) -> None:
         """Refuse an order that does not exist."""
         among("order", self.order, (1, 2, 3))
+
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """The one of three stages."""
+        return (Listing("DPM-Solver 3", cls(), "ode", cost=3, common=False, place=21),)
 
     @property
     def stages(self) -> int:
@@ -142,6 +148,11 @@ class EDMStochastic(TableSampler):
         not_negative("churn", self.churn)
 
     stages: ClassVar[int] = 2
+
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """With some churn; without it is Heun's method."""
+        return (Listing("EDM, churn 10", cls(10.0), "sde", cost=2, common=False, place=20),)
 
     @property
     def noise(self) -> bool:

@@ -28,10 +28,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser, onto
-from ..noise import Noise
-from .base import Callback, tabulate
-from .particles import Particles, Weighted, uniforms
+from ...denoiser import Denoiser, onto
+from ...noise import Noise
+from ..base import Callback, tabulate
+from .weighted import Particles, Weighted, uniforms
 
 __all__ = ["TwistedSMC"]
 

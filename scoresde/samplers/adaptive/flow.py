@@ -16,54 +16,24 @@ References:
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..autodiff import ordinary_tensors
-from ..denoiser import Denoiser, Wrapper
-from ..noise import Noise
-from ..prediction import Quantity
-from .base import Callback, Sampler
+from ...autodiff import ordinary_tensors
+from ...denoiser import Denoiser
+from ...noise import Noise
+from ..base import Callback, Sampler
 from .embedded import integrate
 
-__all__ = ["Counted", "PFAdaptive"]
+__all__ = ["PFAdaptive", "check_end", "check_tolerances", "show"]
 
 ORDERS = {"bosh3": 3, "dopri5": 5, "dopri8": 8, "RK45": 5, "DOP853": 8}
 SCIPY = ("RK45", "DOP853")
 MOST = 0.5 * math.pi - 1e-9  # just below the angle of pure noise
-
-
-class Counted(Wrapper):
-    """A denoiser that counts how often it is asked: ``calls``, one for a whole batch.
-
-    Works with every sampler, and over all chunks of ``sample``.
-
-    >>> from scoresde import DDIM, VPSDE, sample, uniform
-    >>> from scoresde.data import gauss
-    >>> counted = Counted(gauss(VPSDE()))
-    >>> x = sample(counted, DDIM(), (8, 2), uniform(10), last="stop")
-    >>> counted.calls
-    10
-    """
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        """Start at zero."""
-        super().__init__(denoiser)
-        self._calls = [0]  # shared with the parts of the batch
-
-    @property
-    def calls(self) -> int:
-        """Evaluations so far."""
-        return self._calls[0]
-
-    def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """That of the denoiser within, counted."""
-        self._calls[0] += 1
-        return self.denoiser.predict(quantity, x, t, **cond)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..denoiser import Denoiser, Wrapper
-from ..sde import SDE
-from .base import TableSampler, Walk
+from ...denoiser import Denoiser, Wrapper
+from ...sde import SDE
+from ..base import TableSampler, Walk
+from ..table import Row, Table
 from .onestep import Ancestral
-from .table import Row, Table
 
 __all__ = ["MeanShift"]
 

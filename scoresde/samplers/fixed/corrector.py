@@ -17,9 +17,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..sde import SDE
-from .base import TableSampler
-from .table import Row, Table
+from ...sde import SDE
+from ..base import TableSampler
+from ..catalogue import Listing
+from ..table import Row, Table
+from .onestep import DDIM, EulerMaruyama, ReverseDiffusion
 
 __all__ = ["Langevin", "PredictorCorrector"]
 
@@ -92,6 +94,17 @@ class PredictorCorrector(TableSampler):
         """Refuse an unknown sequence."""
         if self.sequence not in ("pc", "cp"):
             raise ValueError(f'expected sequence "pc" or "cp", got {self.sequence!r}')
+
+    @classmethod
+    def catalogue(cls) -> tuple[Listing, ...]:
+        """One for each predictor of a single evaluation; Song's own stands in every table."""
+        euler, song, ddim = cls(EulerMaruyama()), cls(ReverseDiffusion()), cls(DDIM())
+        name, word = "reverse diffusion + Langevin", "predictor-corrector"
+        return (
+            Listing("Euler-Maruyama + Langevin", euler, "sde", cost=2, common=False, place=6),
+            Listing(name, song, "sde", cost=2, word=word, place=7),
+            Listing("DDIM + Langevin", ddim, "sde", cost=2, common=False, place=8),
+        )
 
     def row(self, sde: SDE, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The predictor's row."""
