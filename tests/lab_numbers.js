@@ -54,6 +54,6 @@ const answers = {
   round: (q) => { const state = State.lawful(q.state); return { before: state, after: State.decode("#" + State.encode(state)) }; },
   decode: (q) => State.decode(q.hash),
   tours: () => Tours.flatMap((tour) => tour.steps.map(({ set }) => ({ set, state: State.lawful({ ...State.START, modes: undefined, ...set }) }))),
-  names: () => ({ books: Tours.map((tour) => tour.book), samplers: Object.entries(D.SAMPLERS).map(([key, s]) => [key, s.python, s.view]), laws: Object.keys(State.LAWS), start: State.START }),
+  names: () => ({ books: Tours.map((tour) => tour.book), samplers: Object.entries(D.SAMPLERS).map(([key, s]) => [key, s.python, s.view, s.stages, s.noise]), laws: Object.keys(State.LAWS), start: State.START }),
 };
 process.stdout.write(JSON.stringify(questions.map((q) => answers[q.ask](q))));

@@ -33,6 +33,7 @@ from scoresde import (
 )
 from scoresde.cli import main
 from scoresde.lab import PAGE, page, write
+from scoresde.samplers import listings
 
 HERE = Path(__file__).parent
 NODE = shutil.which("node")
@@ -326,6 +327,18 @@ def test_python(state):
         question |= {"options": options, "ts": ts, "x": start.tolist(), "sampler": key}
         (path,) = ask({**question, "z": torch.stack(z).tolist()})
         close(path["end"], names[side], 1e-8)
+
+
+@needs_node
+def test_the_page_says_of_samplers_what_the_catalogue_says():
+    (names,) = ask({"ask": "names"})
+    catalogue = {entry.sampler: entry for entry in listings()}
+    assert {key for key, _ in SAMPLERS} == {row[0] for row in names["samplers"]}
+    for key, python, view, stages, noise in names["samplers"]:
+        sampler = SAMPLERS[key, 0]
+        entry = catalogue[sampler]
+        assert eval(python) == sampler
+        assert (view, stages, noise) == (entry.view, entry.cost, sampler.noise), key
 
 
 @needs_node

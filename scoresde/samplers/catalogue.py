@@ -11,7 +11,7 @@ A class that overrides ``Sampler.catalogue`` appears, without a line elsewhere, 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -103,7 +103,7 @@ def listings(data: GaussianMixture | None = None) -> list[Listing]:
         TypeError: for a class whose catalogue is not one.
         ValueError: where two samplers have one name or one word.
     """
-    latest = {(kind.__module__, kind.__qualname__): kind for kind in _kinds(Sampler)}
+    latest = {(kind.__module__, kind.__qualname__): kind for kind in _kinds()}
     found = [entry for kind in latest.values() for entry in _declared(kind)]
     for names in ([entry.name for entry in found], [entry.command for entry in found]):
         name, times = Counter(names).most_common(1)[0]
@@ -128,11 +128,12 @@ def listing(word: str) -> Listing:
     return found[word]
 
 
-def _kinds(base: type[Sampler]) -> Iterator[type[Sampler]]:
-    """All classes below this one, in the order of their definition."""
-    for kind in base.__subclasses__():
-        yield kind
-        yield from _kinds(kind)
+def _kinds() -> list[type[Sampler]]:
+    """All classes of samplers there are; of those with one name the latest stands last."""
+    kinds = Sampler.__subclasses__()
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return kinds
 
 
 def _declared(kind: type[Sampler]) -> tuple[Listing, ...]:

@@ -106,11 +106,12 @@ def exact_convergence(
     one = torch.ones(1), mean[None].cpu(), cov[None].cpu()
     on: Callable[[SDE], GaussianMixture] = lambda sde: GaussianMixture(*one, sde)
     data, steps = on(law.sde), [25, 50, 100, 200, 400, 800]
-    curves, views = {}, {}
-    for name, one in ((name, listing(word)) for name, word in DRAWN.items()):
-        grids = [uniform(k // one.cost, 1.0, 0.0) for k in steps]
-        errors = [_law_distance(one.sampler, data, grid) for grid in grids]
-        curves[name], views[name] = ([float(k) for k in steps], errors), one.view
+    curves, views = {}, dict[str, str]()
+    for name, word in DRAWN.items():
+        found = listing(word)
+        grids = [uniform(k // found.cost, 1.0, 0.0) for k in steps]
+        errors = [_law_distance(found.sampler, data, grid) for grid in grids]
+        curves[name], views[name] = ([float(k) for k in steps], errors), found.view
     classical = []
     for k in steps:
         chain = DDPMChain.linear(k, 0.1 / k, 20 / k)
