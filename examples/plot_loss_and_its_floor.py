@@ -11,9 +11,9 @@ import torch
 
 from scoresde import VPSDE, EpsDenoiser
 from scoresde.data import gm2
+from scoresde.distributions import Empirical
 from scoresde.losses import excess_loss, irreducible_loss, loss_by_time
 from scoresde.nets import MLP
-from scoresde.physics import Empirical
 from scoresde.plots import save
 from scoresde.plots.style import ACCENTS, page
 from scoresde.training import fit

@@ -10,7 +10,8 @@ import torch
 
 from scoresde import DDIM, VPSDE, GaussianMixture, quadratic
 from scoresde.data import ring
-from scoresde.physics import Empirical, clone_probability, collapse_time, memorisation
+from scoresde.distributions import Empirical
+from scoresde.physics import clone_probability, collapse_time, memorisation
 from scoresde.plots import save
 from scoresde.plots.panels import contours, dots, frame, square
 from scoresde.plots.style import ACCENTS, VIEWS, page

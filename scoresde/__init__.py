@@ -11,6 +11,7 @@ from .denoiser import (
     VDenoiser,
     X0Denoiser,
 )
+from .distributions import Distribution, GaussianMixture
 from .grids import karras, log_snr, optimized, quadratic, uniform
 from .guidance import (
     ClassifierFree,
@@ -30,7 +31,6 @@ from .likelihood import (
     ode_likelihood,
 )
 from .losses import denoising_loss
-from .mixture import GaussianMixture
 from .samplers import (
     DDIM,
     DEIS,
@@ -97,6 +97,7 @@ __all__ = [
     "DPMSolver",
     "DPMSolverPP",
     "Denoiser",
+    "Distribution",
     "EDMDenoiser",
     "EDMStochastic",
     "EpsDenoiser",

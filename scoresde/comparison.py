@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from .denoiser import Denoiser, anchor
+from .distributions import Distribution, GaussianMixture
 from .grids import log_snr, uniform
 from .metrics import Floor, floor, mode_coverage, mode_weights, nll_gap, sliced_wasserstein
-from .mixture import GaussianMixture, Law
+from .distributions import Distribution, GaussianMixture
 from .samplers import VIEW_NAMES, Counted, Listing, Sampler, listing, listings, sample
 from .samplers.sampling import Ending
 from .sde import SDE, VPSDE
@@ -72,11 +73,11 @@ class Truth:
     """
 
     points: Tensor
-    law: Law | None
+    law: Distribution | None
     size: int
 
     @classmethod
-    def of_law(cls, law: Law, n: int) -> "Truth":
+    def of_law(cls, law: Distribution, n: int) -> "Truth":
         """The law, by n exact samples."""
         generator = torch.Generator(anchor(law).device).manual_seed(10_000)
         return cls(law.sample(n, generator=generator), law, n)

@@ -22,8 +22,8 @@ from .data import LAWS, TRAJECTORIES, Family, GaussianFamily, load_points, load_
 from .data.trajectories import holds_trajectories
 from .data.trajectories.recorded import write_table
 from .denoiser import Denoiser
+from .distributions import Distribution
 from .files import atomically
-from .mixture import Law
 from .sde import SDE
 from .training import DenoiserConfig, from_json, load, save, to_json
 
@@ -61,7 +61,7 @@ class LawData:
         if self.name not in LAWS:
             raise ValueError(f"expected a law among {', '.join(LAWS)}, got {self.name!r}")
 
-    def law(self, sde: SDE) -> Law:
+    def law(self, sde: SDE) -> Distribution:
         """The exact law."""
         return LAWS[self.name](sde)
 
@@ -103,7 +103,7 @@ class TrajectoryData:
         family = TRAJECTORIES[self.name]
         return family(length=self.length) if self.length else family()
 
-    def law(self, sde: SDE) -> Law | None:
+    def law(self, sde: SDE) -> Distribution | None:
         """The exact law of the paths where they are Gaussian, else None."""
         family = self.family()
         return family.law(sde) if isinstance(family, GaussianFamily) else None
@@ -203,7 +203,7 @@ class Run:
             old.unlink()
 
     @property
-    def law(self) -> Law | None:
+    def law(self) -> Distribution | None:
         """The exact law, where the data have a name and it is known."""
         data = self.config.data
         return None if isinstance(data, FileData) else data.law(self.denoiser.sde)

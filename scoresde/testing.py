@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .denoiser import Denoiser
+from .distributions import GaussianMixture
 from .grids import log_snr
-from .mixture import GaussianMixture
 from .prediction import QUANTITIES, Quantity
 from .samplers import PredictorCorrector, Sampler, TableSampler, moments
 from .sde import SDE, VPSDE, like

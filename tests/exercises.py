@@ -45,6 +45,8 @@ from scoresde import (
     sample,
 )
 from scoresde.data import Kepler, OrnsteinUhlenbeck, checkerboard, ring
+from scoresde.distributions import Empirical, bridge, condition
+from scoresde.distributions import log_evidence as evidence
 from scoresde.inverse import (
     DDRM,
     DPS,
@@ -130,6 +132,26 @@ def data(device):
         "orbits": Kepler(length=8)(5, there(device)),
         "bridge": bridge(5, there(device)),
     }
+    return same, drawn
+
+
+@exercise
+def distributions(device):
+    law, t, x = pair(device), torch.tensor(0.3, device=device), points(device, 12, 2)
+    stored = Empirical(points(device, 30, 2, seed=3), SDE)
+    path = OrnsteinUhlenbeck(length=6).law(SDE).to(device)
+    kinds = {"mixture": law, "boxes": checkerboard(SDE).to(device), "points": stored, "path": path}
+    same, drawn = {}, {}
+    for name, kind in kinds.items():
+        y = points(device, 12, *kind.event)
+        same |= {f"density, {name}": kind.log_prob(y, t), f"score, {name}": kind.score(y, t)}
+        same[f"denoised, {name}"] = kind(y, t)
+        drawn |= {name: kind.sample(12, t, there(device))}
+    same["posterior"], same["its covariance"] = law.posterior(x, t), law.posterior_cov(x, t)
+    same["mmse"], same["mmse of one"] = law.mmse(t), path.mmse(t)
+    same["known"] = condition(law, points(device, 1, 2, seed=1), points(device, 1), 0.2).means
+    same["evidence"] = evidence(law, points(device, 1, 2, seed=1), points(device, 4, 1), 0.2)
+    same["bridge"] = bridge(path, (0, 5), points(device, 2, 2), 0.1).means
     return same, drawn
 
 
@@ -315,7 +337,7 @@ def physics(device):
     cells = physics.Cells((-3.0, -3.0), (3.0, 3.0), (12, 12))
     p = cells.density(lambda x: law.log_prob(x.to(device), torch.tensor(0.5, device=device)))
     ts = torch.tensor([0.5, 0.4], dtype=torch.float64)
-    known = physics.Empirical(data, SDE)
+    known = Empirical(data, SDE)
     same = {
         "density": physics.density_residual(law.log_prob, SDE, x, t),
         "score": physics.score_residual(law.score, SDE, x, t),

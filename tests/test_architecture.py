@@ -18,9 +18,9 @@ PACKAGE = ROOT / "scoresde"
 
 # From the ground up. A room imports only rooms named before it, on its floor or below.
 FLOORS = {
-    1: "version autodiff sde grids chain noise files estimate",
+    1: "version deprecated autodiff sde grids chain noise files estimate",
     2: "prediction tilt denoiser nets",
-    3: "quadrature mixture guidance losses samplers inverse likelihood",
+    3: "distributions mixture guidance losses samplers inverse likelihood",
     4: "physics data metrics training",
     5: "plots baselines interop lab",
     6: "comparison diagnosis report runs",
@@ -29,9 +29,11 @@ FLOORS = {
 }
 ROOMS = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 ORDER = list(ROOMS)
-FORBIDDEN = {("samplers", "guidance"), ("samplers", "losses")} | {
-    (room, "nets") for room, floor in ROOMS.items() if floor < 4
-}
+FORBIDDEN = (
+    {("samplers", "guidance"), ("samplers", "losses"), ("data", "inverse")}
+    | {(room, "nets") for room, floor in ROOMS.items() if floor < 4}
+    | {(room, "mixture") for room in ROOMS}  # a former name, for others
+)
 EAGER = {"torch", "numpy"}  # what `import scoresde` may load; the rest waits until it is used
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -93,7 +95,7 @@ def height(room):
 def render(graph):
     """Draw the graph as text: one line for each room, top floor first."""
     rooms = [room for room in reversed(graph) if room]
-    lines = [f"{ROOMS.get(room, '?')}  {room:<10}  {' '.join(graph[room])}" for room in rooms]
+    lines = [f"{ROOMS.get(room, '?')}  {room:<13}  {' '.join(graph[room])}" for room in rooms]
     return "\n".join(["```text", *map(str.rstrip, lines), "```"])
 
 

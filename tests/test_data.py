@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from scoresde import data
-from scoresde.data import LAWS, Boxes, load_points
-from scoresde.data.boxes import truncated_normal
+from scoresde.data import LAWS, load_points
+from scoresde.distributions import Boxes
+from scoresde.distributions.boxes import truncated_normal
 from scoresde.sde import VESDE, VPSDE, CosineVPSDE
 
 SDE = VPSDE()

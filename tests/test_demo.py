@@ -10,7 +10,7 @@ from scoresde.cli import main
 from scoresde.data import ring
 from scoresde.demos import points
 from scoresde.demos.points.figures import exact_convergence, first_axis, prior_mismatch
-from scoresde.mixture import GaussianMixture
+from scoresde.distributions import GaussianMixture
 from scoresde.sde import VPSDE
 
 pytestmark = pytest.mark.usefixtures("float32")

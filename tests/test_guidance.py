@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from scoresde.denoiser import Given, VDenoiser
+from scoresde.distributions import GaussianMixture
 from scoresde.guidance import ClassifierFree, Guided, classifier_log_prob
-from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP, Classifier
 from scoresde.samplers import DDIM, sample
 from scoresde.sde import VESDE, VPSDE

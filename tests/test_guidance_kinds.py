@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scoresde.denoiser import Given, VDenoiser
+from scoresde.distributions import GaussianMixture
 from scoresde.guidance import (
     ClassifierFree,
     Guided,
@@ -13,7 +14,6 @@ from scoresde.guidance import (
     on_denoised,
     tilt_of,
 )
-from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP, Classifier
 from scoresde.samplers import DDIM, Ancestral, Compiled, PFHeun
 from scoresde.sde import VESDE, VPSDE

@@ -8,9 +8,9 @@ import torch
 
 import scoresde.samplers
 from scoresde import samplers as S
+from scoresde.distributions import GaussianMixture
 from scoresde.grids import log_snr, quadratic, uniform
 from scoresde.guidance import ClassifierFree, Guided, classifier_log_prob
-from scoresde.mixture import GaussianMixture
 from scoresde.nets import Classifier
 from scoresde.samplers import MeanShift
 from scoresde.sde import VPSDE

@@ -9,9 +9,9 @@ import torch
 from scoresde.cli import main
 from scoresde.data import two_gaussians
 from scoresde.denoiser import EpsDenoiser, Given
+from scoresde.distributions import GaussianMixture
 from scoresde.grids import log_snr
 from scoresde.guidance import ClassifierFree, Guided, classifier_log_prob
-from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP, Classifier, MLPConfig
 from scoresde.runs import FileData, Run, RunConfig, TrainingConfig
 from scoresde.samplers import DPMSolverPP, recommended, sample

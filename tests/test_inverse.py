@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scoresde.denoiser import VDenoiser, Wrapper
+from scoresde.distributions import GaussianMixture
 from scoresde.inverse import (
     DPS,
     Mask,
@@ -17,7 +18,6 @@ from scoresde.inverse import (
     posterior,
     random_projection,
 )
-from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP
 from scoresde.sde import VESDE, VPSDE
 

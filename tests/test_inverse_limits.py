@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from scoresde.distributions import GaussianMixture
 from scoresde.grids import quadratic
 from scoresde.inverse import (
     DDRM,
@@ -25,7 +26,6 @@ from scoresde.inverse import (
     posterior,
     sdedit,
 )
-from scoresde.mixture import GaussianMixture
 from scoresde.samplers import DDIM, Ancestral, EulerMaruyama, PFHeun
 from scoresde.sde import VPSDE
 

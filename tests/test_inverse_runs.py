@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scoresde.denoiser import Affine, EpsDenoiser
+from scoresde.distributions import GaussianMixture
 from scoresde.grids import quadratic
 from scoresde.inverse import (
     DDRM,
@@ -20,7 +21,6 @@ from scoresde.inverse import (
     sdedit,
 )
 from scoresde.likelihood import Fixed, log_likelihood
-from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP
 from scoresde.samplers import DDIM, Ancestral, DPMSolverPP, Recorder, sample
 from scoresde.sde import VPSDE

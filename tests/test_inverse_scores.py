@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from scoresde.distributions import GaussianMixture
 from scoresde.grids import quadratic
 from scoresde.inverse import (
     DDRM,
@@ -32,7 +33,6 @@ from scoresde.inverse import (
     random_projection,
 )
 from scoresde.metrics import sliced_wasserstein
-from scoresde.mixture import GaussianMixture
 from scoresde.samplers import DDIM, Ancestral, DPMSolverPP, PFHeun, TwistedSMC, sample
 from scoresde.sde import VPSDE
 

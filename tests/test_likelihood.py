@@ -7,6 +7,7 @@ import torch
 
 from scoresde.data import aniso3, gauss, gm2, ring
 from scoresde.denoiser import Affine, EpsDenoiser, Given, ScoreDenoiser, VDenoiser, X0Denoiser
+from scoresde.distributions import GaussianMixture
 from scoresde.grids import log_snr
 from scoresde.guidance import Guided
 from scoresde.likelihood import (
@@ -24,7 +25,6 @@ from scoresde.likelihood import (
 )
 from scoresde.likelihood.flow import Clock, Flow, Node
 from scoresde.likelihood.walks import adams_weights
-from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP
 from scoresde.physics import fields
 from scoresde.sde import VESDE, VPSDE, CosineVPSDE, KarrasSDE, StraightPath, SubVPSDE

@@ -8,8 +8,8 @@ import torch
 from scoresde.chain import DDPMChain
 from scoresde.data import gm2
 from scoresde.denoiser import Affine, ScoreDenoiser
+from scoresde.distributions import GaussianMixture
 from scoresde.likelihood import Adaptive, elbo, log_likelihood
-from scoresde.mixture import GaussianMixture
 from scoresde.samplers import EulerMaruyama, PFEuler, moments
 from scoresde.sde import VESDE, VPSDE, CosineVPSDE, KarrasSDE, StraightPath, SubVPSDE
 

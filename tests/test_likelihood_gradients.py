@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scoresde.denoiser import Denoiser, EpsDenoiser, like
+from scoresde.distributions import GaussianMixture
 from scoresde.likelihood import (
     Adaptive,
     Fixed,
@@ -15,7 +16,6 @@ from scoresde.likelihood import (
     log_likelihood,
     ode_likelihood,
 )
-from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP
 from scoresde.prediction import convert
 from scoresde.sde import VPSDE

@@ -7,9 +7,9 @@ import torch
 
 from scoresde.data import gauss, gm1, gm2, ring
 from scoresde.denoiser import Affine, EpsDenoiser
+from scoresde.distributions import GaussianMixture
 from scoresde.likelihood import Adaptive, Fixed, decode, encode, interpolate, ode_likelihood
 from scoresde.likelihood.latent import _on_the_sphere
-from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP
 from scoresde.sde import VESDE, VPSDE
 

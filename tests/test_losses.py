@@ -14,6 +14,7 @@ from scoresde.denoiser import (
     VDenoiser,
     X0Denoiser,
 )
+from scoresde.distributions import GaussianMixture
 from scoresde.losses import (
     ChainTimes,
     LogNormalTimes,
@@ -33,7 +34,6 @@ from scoresde.losses import (
     v_weight,
     x0_weight,
 )
-from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP
 from scoresde.prediction import convert
 from scoresde.sde import VESDE, VPSDE, CosineVPSDE, KarrasSDE, StraightPath, SubVPSDE, like

@@ -7,8 +7,8 @@ import scipy.stats
 import torch
 
 from scoresde import losses, metrics
+from scoresde.distributions import GaussianMixture
 from scoresde.metrics.transport import directions
-from scoresde.mixture import GaussianMixture
 from scoresde.sde import VPSDE
 
 SDE = VPSDE()

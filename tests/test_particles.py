@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from scoresde.denoiser import Given
+from scoresde.distributions import GaussianMixture
 from scoresde.grids import quadratic, uniform
 from scoresde.guidance import ClassifierFree, Guided, Tempered
-from scoresde.mixture import GaussianMixture
 from scoresde.samplers import DDIM, Ancestral, EulerMaruyama, Recorder, ReverseDiffusion, sample
 from scoresde.samplers.particles import FeynmanKac, Particles
 from scoresde.samplers.particles.weighted import _systematic

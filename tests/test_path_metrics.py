@@ -9,10 +9,10 @@ import torch
 
 from scoresde import metrics
 from scoresde.data import Kepler, Lissajous, OrnsteinUhlenbeck
+from scoresde.distributions import GaussianMixture
 from scoresde.grids import log_snr
 from scoresde.metrics import PATH_METRICS, judge, noise_floor, signature
 from scoresde.metrics.signatures import signature_levels
-from scoresde.mixture import GaussianMixture
 from scoresde.samplers import PFHeun, sample
 from scoresde.sde import VPSDE
 

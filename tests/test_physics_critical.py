@@ -7,8 +7,9 @@ import torch
 
 from scoresde import DDIM, VESDE, VPSDE, CosineVPSDE, GaussianMixture, X0Denoiser, quadratic
 from scoresde.data import checkerboard, gm1, ring, two_modes
+from scoresde.distributions import Empirical
+from scoresde.physics import memorisation
 from scoresde.physics.critical import clone_probability, collapse_time, speciation_time
-from scoresde.physics.empirical import Empirical, memorisation
 from scoresde.physics.information import mutual_information
 
 CRITERIA = ["covariance", "density", "drift"]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scoresde.quadrature import POINTS, adaptive
+from scoresde.distributions.quadrature import POINTS, adaptive
 
 
 def never(centre, half):

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from scoresde.denoiser import Affine, EpsDenoiser, VDenoiser
+from scoresde.distributions import GaussianMixture
 from scoresde.losses import (
     ChainTimes,
     LogNormalTimes,
@@ -21,7 +22,6 @@ from scoresde.losses import (
     min_snr,
     simple,
 )
-from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP, Classifier
 from scoresde.sde import VPSDE, CosineVPSDE
 from scoresde.training import fit, fit_classifier, load

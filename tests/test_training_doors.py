@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from scoresde.cli.train import Train
 from scoresde.data import load_points
 from scoresde.denoiser import EDMDenoiser, EpsDenoiser, ScoreDenoiser, VDenoiser, X0Denoiser
+from scoresde.distributions import GaussianMixture
 from scoresde.guidance import Guided, classifier_log_prob
 from scoresde.losses import (
     ChainTimes,
@@ -26,7 +27,6 @@ from scoresde.losses import (
     v_weight,
     x0_weight,
 )
-from scoresde.mixture import GaussianMixture
 from scoresde.nets import MLP, Autocast, Classifier, ConcatMLP, UNet1d, UNet1dConfig
 from scoresde.sde import VPSDE, CosineVPSDE, StraightPath
 from scoresde.training import (

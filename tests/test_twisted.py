@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from scoresde.distributions import GaussianMixture
 from scoresde.grids import quadratic, uniform
 from scoresde.guidance import ClassifierFree, Guided, on_denoised
 from scoresde.inverse import (
@@ -20,7 +21,6 @@ from scoresde.inverse import (
     log_evidence,
     posterior,
 )
-from scoresde.mixture import GaussianMixture
 from scoresde.samplers import (
     DDIM,
     Ancestral,

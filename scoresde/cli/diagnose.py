@@ -15,12 +15,12 @@ from .. import plots
 from ..comparison import Truth, print_table
 from ..denoiser import Denoiser
 from ..diagnosis import CAUSES, Split, climb, contributions, distances
+from ..distributions import Distribution
 from ..estimate import Estimate
 from ..files import atomically
 from ..grids import log_snr
 from ..losses import excess_loss, irreducible_loss
 from ..metrics import Floor
-from ..mixture import Law
 from ..physics import PathKL, path_kl
 from ..report import Report
 from ..runs import FileData, LawData, Run, check_counts, pick_device
@@ -140,7 +140,7 @@ class Diagnose:
         print(f"written: {page}, diagnosis.json beside it, figures/diagnosis-*.png")
         return found
 
-    def _measure(self, model: Denoiser, law: Law, sampler: Sampler, ts: Tensor) -> Findings:
+    def _measure(self, model: Denoiser, law: Distribution, sampler: Sampler, ts: Tensor) -> Findings:
         walks = 5 - sampler.noise  # without noise the data are walked to as well
         with _progress(walks + 4) as watch:
             ladder = climb(model, law, sampler, ts, self.n, self.fine, self.seed, watch=watch)
@@ -158,7 +158,7 @@ class Diagnose:
             bound = path_kl(model, law, generator=g)
         return Findings(splits, near, whole, floor, times, least, excess, bound)
 
-    def _write(self, run: Run, law: Law, found: Findings, head: str) -> Path:
+    def _write(self, run: Run, law: Distribution, found: Findings, head: str) -> Path:
         text = json.dumps({"what": head, **found.as_dict()}, indent=2)
         atomically(run.folder / "diagnosis.json", lambda p: p.write_text(text, encoding="utf-8"))
         stem = run.folder / "figures" / "diagnosis"
@@ -192,7 +192,7 @@ class Diagnose:
         return report.write(run.folder / "diagnosis.html", f"Made by scoresde, seed {self.seed}.")
 
 
-def exact_law(run: Run) -> Law:
+def exact_law(run: Run) -> Distribution:
     """The law a run was trained on.
 
     Raises:

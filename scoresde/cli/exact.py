@@ -14,9 +14,9 @@ from ..comparison import Entry, print_table
 from ..data import LAWS
 from ..denoiser import Denoiser
 from ..diagnosis import bias_entries, exact_bias, power_product
+from ..distributions import Distribution, GaussianMixture
 from ..files import atomically
 from ..guidance import ClassifierFree, Tempered
-from ..mixture import GaussianMixture, Law
 from ..plots import fit_order
 from ..report import Report
 from ..runs import HELD_OUT, Run, check_counts
@@ -140,7 +140,7 @@ def compare_exact(
 
 def case_of(
     gaussian: GaussianMixture,
-    law: Law | None = None,
+    law: Distribution | None = None,
     temperature: float | None = None,
     guidance: float | None = None,
 ) -> Case:

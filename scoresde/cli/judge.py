@@ -23,6 +23,7 @@ from ..comparison import (
 )
 from ..data import load_points, load_trajectories
 from ..data.trajectories import holds_trajectories
+from ..distributions import GaussianMixture
 from ..files import atomically
 from ..metrics import (
     energy_distance,
@@ -33,7 +34,6 @@ from ..metrics import (
     sliced_wasserstein,
     wasserstein,
 )
-from ..mixture import GaussianMixture
 from ..report import Report
 from ..runs import (
     Run,

@@ -16,7 +16,7 @@ from ..data import load_points, load_trajectories
 from ..data.points import read_array
 from ..data.trajectories import holds_trajectories
 from ..denoiser import anchor
-from ..mixture import GaussianMixture, Law
+from ..distributions import Distribution, GaussianMixture
 from ..nets import Classifier
 from ..runs import CLASSIFIER, FileData, Run, split
 from ..training import ClassifierFit, fit_classifier, save_classifier
@@ -62,7 +62,7 @@ def check_asked(
         raise ValueError(f"expected 0 < --label-dropout < 1, got {dropout}")
 
 
-def lesson_of_law(law: Law, name: str) -> Lesson:
+def lesson_of_law(law: Distribution, name: str) -> Lesson:
     """Samples of a mixture with the component they are of."""
     if not isinstance(law, GaussianMixture) or len(law.weights) < 2:
         raise ValueError(

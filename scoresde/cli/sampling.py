@@ -10,10 +10,10 @@ import tyro
 from torch import Tensor
 
 from ..denoiser import Denoiser, Given, anchor
+from ..distributions import GaussianMixture
 from ..grids import log_snr
 from ..guidance import ClassifierFree, Guided, classifier_log_prob
 from ..inverse import Mask, Measurement, MomentMatching
-from ..mixture import GaussianMixture
 from ..runs import (
     CLASSIFIER,
     Run,

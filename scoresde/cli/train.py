@@ -13,9 +13,9 @@ from torch import Tensor
 from .. import plots
 from ..comparison import Truth
 from ..denoiser import Affine, Denoiser
+from ..distributions import Distribution
 from ..losses import ChainTimes
 from ..metrics import sliced_wasserstein
-from ..mixture import Law
 from ..nets import MLPConfig, TransformerConfig, UNet1dConfig
 from ..report import Report
 from ..runs import (
@@ -127,7 +127,7 @@ class Train:
                 f"{self.process}, got {self.predict}: the chain ends at t = 1, beyond t_max = "
                 f"{sde.t_max:.6g}, where alpha falls to 0 and only v can be learned"
             )
-        data: Law | Tensor
+        data: Distribution | Tensor
         source: RunData
         lesson: Lesson | None = None
         named = self.labels or self.classifier
@@ -173,7 +173,7 @@ class Train:
     def _fit(
         self,
         folder: Path,
-        data: Law | Tensor,
+        data: Distribution | Tensor,
         truth: Truth,
         source: RunData,
         sde: Process,
@@ -195,7 +195,7 @@ class Train:
             lr=self.lr,
             times=ChainTimes(self.discrete) if self.discrete else None,
             seed=self.seed,
-            law=data if isinstance(data, Law) else None,
+            law=data if isinstance(data, Distribution) else None,
             evaluate=_watch(truth),
             evaluate_every=max(1, self.steps // 10),
             log=folder / "training.csv",

@@ -13,10 +13,13 @@ torch.Size([3, 64, 2])
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..mixture import Law
+from .. import distributions
+from ..deprecated import moved
+from ..distributions import Distribution
 from ..sde import SDE
-from .boxes import Boxes, checkerboard
+from .checkerboard import checkerboard
 from .curves import moons, rings, spiral, swiss_roll
 from .gaussians import (
     aniso3,
@@ -56,7 +59,6 @@ from .trajectories import (
 __all__ = [
     "LAWS",
     "TRAJECTORIES",
-    "Boxes",
     "Brownian",
     "Chirp",
     "DampedOscillator",
@@ -93,7 +95,7 @@ __all__ = [
     "two_modes",
 ]
 
-LAWS: dict[str, Callable[[SDE], Law]] = {
+LAWS: dict[str, Callable[[SDE], Distribution]] = {
     "gm1": gm1,
     "two_modes": two_modes,
     "three_modes": three_modes,
@@ -110,4 +112,7 @@ LAWS: dict[str, Callable[[SDE], Law]] = {
     "gm2": gm2,
     "aniso3": aniso3,
 }
-"""The laws of one (the first three) and two dimensions, by name."""
+"""The distributions of one (the first three) and two dimensions, by name."""
+
+if not TYPE_CHECKING:  # so that a misspelt name still is one to a type checker
+    __getattr__ = moved(__name__, Boxes=distributions.Boxes)

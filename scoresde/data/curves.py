@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..mixture import GaussianMixture
+from ..distributions import GaussianMixture
 from ..sde import SDE
 
 __all__ = ["moons", "rings", "spiral", "swiss_roll"]

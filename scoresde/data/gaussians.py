@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..mixture import GaussianMixture
+from ..distributions import GaussianMixture
 from ..sde import SDE
 
 __all__ = [

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..comparison import Entry, entry_of
 from ..denoiser import Denoiser
 from ..metrics import gaussian_w2
-from ..mixture import GaussianMixture
+from ..distributions import GaussianMixture
 from ..samplers import VIEW_NAMES, Sampler, listings, moments
 from ..sde import VariancePreserving
 

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser, anchor
+from ..distributions import Distribution, GaussianMixture
 from ..estimate import Estimate
 from ..grids import log_snr, optimized
 from ..metrics import sliced_wasserstein
-from ..mixture import GaussianMixture, Law
 from ..samplers import Adams, BrownianPath, Sampler
 from ..samplers.sampling import Ending, finish
 
@@ -49,7 +49,7 @@ class Ladder:
         paired: whether sample i of the data belongs to sample i of the other rungs.
     """
 
-    law: Law
+    law: Distribution
     rungs: tuple[Tensor, ...]
     paired: bool
 
@@ -70,7 +70,7 @@ class Split(NamedTuple):
 
 def climb(
     model: Denoiser,
-    law: Law,
+    law: Distribution,
     sampler: Sampler,
     ts: Tensor,
     n: int = 4096,
@@ -135,13 +135,13 @@ def climb(
     )
 
 
-def _fine(law: Law, n: int, t_max: float, t_eps: float, noisy: bool) -> Tensor:
+def _fine(law: Distribution, n: int, t_max: float, t_eps: float, noisy: bool) -> Tensor:
     if noisy:
         return log_snr(law.sde, n, t_max, t_eps or law.sde.t_eps)
     return optimized(law.sde, n, t_max=t_max, t_eps=t_eps)
 
 
-def observables(law: Law) -> dict[str, Observable]:
+def observables(law: Distribution) -> dict[str, Observable]:
     """What is observed of each rung: -log p_0, the moments, the weights of the modes.
 
     Only a mixture is asked for -log p_0: outside of a bounded support it is infinite.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..denoiser import Affine, Denoiser, Wrapper
-from ..mixture import GaussianMixture
+from ..distributions import GaussianMixture, conditioning
 from .operators import Linear
 
 __all__ = ["Measurement", "Observed", "log_evidence", "posterior"]
@@ -121,7 +121,7 @@ class Observed(Wrapper):
 
 
 def posterior(law: GaussianMixture, measurement: Measurement) -> GaussianMixture:
-    r"""The law of x0 given y; of a mixture of Gaussians (w_k, m_k, C_k) it is again one.
+    r"""The distribution of x0 given y; of a mixture of Gaussians (w_k, m_k, C_k) it is again one.
 
         G_k = C_k A^T (A C_k A^T + s^2 I)^{-1},         m_k -> m_k + G_k (y - A m_k),
         C_k -> (I - G_k A) C_k,                         w_k -> w_k N(y; A m_k, A C_k A^T + s^2 I).
@@ -130,45 +130,20 @@ def posterior(law: GaussianMixture, measurement: Measurement) -> GaussianMixture
         law: the prior.
         measurement: linear, with one y.
     """
-    a, residual, root = _innovations(law, measurement)
-    if len(measurement.y) != 1:
-        raise ValueError(
-            f"expected one y, got {len(measurement.y)}: measurement.part(slice(i, i+1))"
-        )
-    covs, means = law.covs, law.means.flatten(1)
-    gain = torch.cholesky_solve(a @ covs, root).mT  # (K, d, m)
-    rest = torch.eye(law.dim).to(covs) - gain @ a
-    # Joseph's form of (I - G A) C: it cannot lose its sign to rounding.
-    covs = rest @ covs @ rest.mT + measurement.std**2 * gain @ gain.mT
-    means = means + (gain @ residual[0, :, :, None])[..., 0]
-    weights = _log_joint(law, residual, root)[0].softmax(0).clamp(min=torch.finfo(covs.dtype).tiny)
-    return GaussianMixture(weights, means.reshape(law.means.shape), (covs + covs.mT) / 2, law.sde)
+    matrix, y = _dense(law, measurement)
+    if len(y) != 1:
+        raise ValueError(f"expected one y, got {len(y)}: measurement.part(slice(i, i+1))")
+    return conditioning.condition(law, matrix, y[0], measurement.std)
 
 
 def log_evidence(law: GaussianMixture, measurement: Measurement) -> Tensor:
     """log p(y) in nats, (n,) for y (n, *measured)."""
-    _, residual, root = _innovations(law, measurement)
-    return _log_joint(law, residual, root).logsumexp(1)
+    return conditioning.log_evidence(law, *_dense(law, measurement), measurement.std)
 
 
-def _innovations(law: GaussianMixture, measurement: Measurement) -> tuple[Tensor, Tensor, Tensor]:
-    """A (m, d), y - A m_k (n, K, m), and the Cholesky root of its covariance (K, m, m)."""
+def _dense(law: GaussianMixture, measurement: Measurement) -> tuple[Tensor, Tensor]:
+    """A as a matrix (m, d), and y as rows (n, m)."""
     operator = measurement.operator
     if not isinstance(operator, Linear):
         raise TypeError(f"expected a Linear operator, got {type(operator).__name__}")
-    a = operator.matrix(law.event)
-    y = measurement.y.to(a.dtype).flatten(1)
-    noise = measurement.std**2 * torch.eye(len(a)).to(a)
-    root, info = torch.linalg.cholesky_ex(a @ law.covs @ a.T + noise)
-    if bool((info > 0).any()):
-        raise ValueError("expected a regular A C A^T + std^2 I, got a singular one: use std > 0")
-    return a, y[:, None] - law.means.flatten(1) @ a.T, root
-
-
-def _log_joint(law: GaussianMixture, residual: Tensor, root: Tensor) -> Tensor:
-    """log w_k N(y; A m_k, A C_k A^T + s^2 I), (n, K)."""
-    white = torch.linalg.solve_triangular(root, residual[..., None], upper=False)[..., 0]
-    log_det = root.diagonal(0, 1, 2).log().sum(1)
-    norm = log_det + 0.5 * residual.shape[2] * math.log(2 * math.pi)
-    log_joint: Tensor = law.weights.log() - 0.5 * white.square().sum(2) - norm
-    return log_joint
+    return operator.matrix(law.event), measurement.y.flatten(1)

@@ -22,7 +22,7 @@ __all__ = ["Likelihood", "Terminal", "bits_per_dim", "log_likelihood", "ode_like
 
 
 class Terminal(Protocol):
-    """What knows log p_t(x) in the model's units: a ``Law``, say."""
+    """What knows log p_t(x) in the model's units: a ``Distribution``, say."""
 
     def log_prob(self, x: Tensor, t: Tensor) -> Tensor:
         """log p_t(x), (B, *) -> (B,)."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser, anchor
+from ..distributions import Distribution, GaussianMixture
 from ..estimate import Estimate
-from ..mixture import GaussianMixture, Law
 from .matching import denoising_errors
 
 __all__ = ["excess_loss", "irreducible_loss", "loss_by_time"]
@@ -47,7 +47,7 @@ def loss_by_time(
 
 
 def irreducible_loss(
-    law: Law, ts: Tensor, n: int = 65536, generator: torch.Generator | None = None
+    law: Distribution, ts: Tensor, n: int = 65536, generator: torch.Generator | None = None
 ) -> Estimate:
     r"""The least eps loss per dimension that any denoiser can have at each time.
 
@@ -72,7 +72,7 @@ def irreducible_loss(
 @torch.no_grad()
 def excess_loss(
     denoiser: Denoiser,
-    law: Law,
+    law: Distribution,
     ts: Tensor,
     n: int = 4096,
     generator: torch.Generator | None = None,

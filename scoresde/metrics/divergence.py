@@ -13,8 +13,8 @@ import torch
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
+from ..distributions import Distribution
 from ..estimate import Estimate
-from ..mixture import Law
 from .estimates import seeded
 from .pairs import as_floats, as_pair, as_points
 
@@ -120,7 +120,9 @@ def kl_knn(x: Tensor, y: Tensor, k: int = 5) -> Tensor:
     return x.new_tensor(d * float((nu / rho).log().mean()) + math.log(m / (n - 1)))
 
 
-def kl_exact(p: Law, q: Law, t: Tensor | None = None, n: int = 2**16, seed: int = 0) -> Estimate:
+def kl_exact(
+    p: Distribution, q: Distribution, t: Tensor | None = None, n: int = 2**16, seed: int = 0
+) -> Estimate:
     """KL(p_t || q_t) in nats between known laws, any dimension, with its standard error.
 
     The mean of log p - log q over n exact samples of p. The standard error is about
@@ -169,7 +171,7 @@ def kl_quadrature(
 
 def nll_gap(
     x: Tensor,
-    law: Law,
+    law: Distribution,
     t: Tensor | None = None,
     entropy: float | None = None,
     n: int = 2**16,

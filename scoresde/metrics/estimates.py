@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ..denoiser import anchor
+from ..distributions import Distribution
 from ..estimate import Estimate
-from ..mixture import Law
 
 __all__ = ["Floor", "floor"]
 
@@ -22,7 +22,7 @@ class Floor(NamedTuple):
 
 def floor(
     metric: Callable[[Tensor, Tensor], Tensor | Estimate],
-    law: Law,
+    law: Distribution,
     n: int,
     m: int | None = None,
     t: Tensor | None = None,
@@ -59,6 +59,6 @@ def floor(
     return Floor(stack.mean(0), stack.std(0))
 
 
-def seeded(law: Law, seed: int) -> torch.Generator:
+def seeded(law: Distribution, seed: int) -> torch.Generator:
     """A generator on the device where the law draws its samples."""
     return torch.Generator(anchor(law).device).manual_seed(seed)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..mixture import GaussianMixture
+from ..distributions import GaussianMixture
 from .pairs import as_floats, as_points
 
 __all__ = ["mode_coverage", "mode_weights"]

@@ -1,6 +1,11 @@
 """The physics of diffusion models, computed: each quantity one function with one equation."""
 
+from typing import TYPE_CHECKING
+
+from .. import distributions
+from ..deprecated import moved
 from .cells import Cells
+from .copies import Memorisation, memorisation
 from .critical import Criterion, clone_probability, collapse_time, speciation_time
 from .currents import (
     Helmholtz,
@@ -10,7 +15,6 @@ from .currents import (
     probability_current,
     stream_lines,
 )
-from .empirical import Empirical, Memorisation, memorisation
 from .fokker_planck import density_residual, flow_log_prob, log_density_residual, score_residual
 from .grid_solver import Transport, denoising, evolve, noising
 from .information import (
@@ -32,7 +36,6 @@ from .thermodynamics import (
 __all__ = [
     "Cells",
     "Criterion",
-    "Empirical",
     "ForwardKernel",
     "Helmholtz",
     "Memorisation",
@@ -67,3 +70,6 @@ __all__ = [
     "stream_lines",
     "weighted_paths",
 ]
+
+if not TYPE_CHECKING:  # so that a misspelt name still is one to a type checker
+    __getattr__ = moved(__name__, Empirical=distributions.Empirical)

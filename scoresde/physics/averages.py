@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
+from ..distributions import Distribution, GaussianMixture
 from ..estimate import Estimate
-from ..mixture import GaussianMixture, Law
 from ..sde import SDE
 
 __all__ = ["SAMPLES", "average", "check_times", "integral", "time_nodes"]
@@ -147,7 +147,7 @@ def _data(
 ) -> Tensor:
     """What was given, or samples of the law."""
     if x0 is None:
-        if not isinstance(denoiser, Law):
+        if not isinstance(denoiser, Distribution):
             raise TypeError(
                 f"expected data x0 beside a {type(denoiser).__name__}, got none: only an exact "
                 "law can be sampled at every time; pass x0 (n, *) in the model's units"

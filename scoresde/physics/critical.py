@@ -25,11 +25,10 @@ from torch import Tensor
 
 from ..autodiff import differentiating
 from ..denoiser import Denoiser, anchor
+from ..distributions import Distribution, Empirical, GaussianMixture
 from ..estimate import Estimate
-from ..mixture import GaussianMixture, Law
 from ..sde import VariancePreserving
 from .averages import SAMPLES, average
-from .empirical import Empirical
 from .information import mutual_information
 
 __all__ = ["Criterion", "clone_probability", "collapse_time", "speciation_time"]
@@ -75,7 +74,7 @@ def speciation_time(
 
 
 def clone_probability(
-    law: Law,
+    law: Distribution,
     t: Tensor,
     classes: Tensor | None = None,
     n: int = SAMPLES,
@@ -86,7 +85,7 @@ def clone_probability(
         phi(t) = E sum_c p(c | x_t)^2,
 
     from sum_c p(c)^2 in noise to 1 at the data. By Bayes' rule it is also the mean responsibility
-    E p(c | x_t) of the class that x_t came from; of an ``Empirical`` law, whose classes are its
+    E p(c | x_t) of the class that x_t came from; of ``Empirical``, whose classes are its
     points, that of the own training point.
 
     Args:
@@ -114,7 +113,7 @@ def clone_probability(
     return average(law, t, same, None, n, generator)
 
 
-def collapse_time(law: Law, n: int, samples: int = SAMPLES, seed: int = 0) -> Tensor:
+def collapse_time(law: Distribution, n: int, samples: int = SAMPLES, seed: int = 0) -> Tensor:
     r"""The time, (), below which the exact score of n training points leads to one of them.
 
         I(x0; x_t) = log n:   x_t tells as much of x0 as it takes to name one of n points.

@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
+from ..distributions import Distribution
 from ..estimate import Estimate
 from ..losses import irreducible_loss, loss_by_time
-from ..mixture import Law
 from .averages import SAMPLES, average, check_times
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def entropy(
-    law: Law, t: Tensor, n: int = SAMPLES, generator: torch.Generator | None = None
+    law: Distribution, t: Tensor, n: int = SAMPLES, generator: torch.Generator | None = None
 ) -> Estimate:
     """Differential entropy H = -E log p_t in nats, of the shape of t.
 
@@ -57,7 +57,7 @@ def entropy(
 
 
 def kl_to_prior(
-    law: Law, t: Tensor, n: int = SAMPLES, generator: torch.Generator | None = None
+    law: Distribution, t: Tensor, n: int = SAMPLES, generator: torch.Generator | None = None
 ) -> Estimate:
     """KL(p_t || prior_t) in nats: what it costs to start the reverse process at t from the prior.
 
@@ -121,7 +121,7 @@ def entropy_rate(
 
 
 def mutual_information(
-    law: Law, t: Tensor, n: int = SAMPLES, generator: torch.Generator | None = None
+    law: Distribution, t: Tensor, n: int = SAMPLES, generator: torch.Generator | None = None
 ) -> Estimate:
     """I(x0; x_t) = H(p_t) - d/2 log(2 pi e sigma^2) in nats: what x_t still knows of x0.
 
@@ -157,7 +157,7 @@ def information_rate(
         generator: of the samples.
     """
     times = check_times(denoiser, t)
-    if x0 is None and isinstance(denoiser, Law):
+    if x0 is None and isinstance(denoiser, Distribution):
         loss = irreducible_loss(denoiser, times, n, generator)
     elif x0 is not None:
         loss = loss_by_time(denoiser, x0, times, generator)
@@ -173,5 +173,5 @@ def _dim(denoiser: Denoiser, x0: Tensor | None) -> int:
     """Number of coordinates of one sample."""
     if x0 is not None:
         return x0[0].numel()
-    assert isinstance(denoiser, Law)
+    assert isinstance(denoiser, Distribution)
     return denoiser.event.numel()

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser, anchor
+from ..distributions import Distribution
 from ..estimate import Estimate
-from ..mixture import Law
 from ..samplers.base import check_grid
 from .averages import SAMPLES, Function, integral
 from .information import kl_to_prior
@@ -63,7 +63,7 @@ class WeightedPaths(NamedTuple):
 
 def path_kl(
     model: Denoiser,
-    law: Law,
+    law: Distribution,
     t_eps: float | None = None,
     n: int = SAMPLES,
     generator: torch.Generator | None = None,
@@ -97,7 +97,7 @@ def path_kl(
 
 def weighted_paths(
     model: Denoiser,
-    law: Law,
+    law: Distribution,
     ts: Tensor,
     n: int = SAMPLES,
     generator: torch.Generator | None = None,
@@ -132,7 +132,7 @@ def weighted_paths(
     return WeightedPaths(x, ratio)
 
 
-def score_difference(model: Denoiser, law: Law) -> Function:
+def score_difference(model: Denoiser, law: Distribution) -> Function:
     """s - s_m at states of the law, the model called in the dtype of its own parameters."""
 
     def difference(x: Tensor, t: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def score_difference(model: Denoiser, law: Law) -> Function:
     return difference
 
 
-def _check_process(model: Denoiser, law: Law) -> None:
+def _check_process(model: Denoiser, law: Distribution) -> None:
     both = (model.sde, law.sde)
     times = torch.linspace(law.sde.t_eps, law.sde.t_max, 9, dtype=torch.float64)
     mine, true = (torch.stack([sde.log_alpha(times), sde.sigma(times)]) for sde in both)

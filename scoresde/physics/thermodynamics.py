@@ -23,8 +23,8 @@ from torch import Tensor
 
 from ..chain import DDPMChain
 from ..denoiser import Denoiser
+from ..distributions import Distribution, GaussianMixture
 from ..estimate import Estimate
-from ..mixture import GaussianMixture, Law
 from ..sde import SDE, Prior, VariancePreserving
 from .averages import SAMPLES, Function, average, integral
 from .information import kl_to_prior
@@ -89,7 +89,7 @@ def entropy_production(
 
 
 def relative_entropy_decay(
-    law: Law, t: Tensor, n: int = SAMPLES, generator: torch.Generator | None = None
+    law: Distribution, t: Tensor, n: int = SAMPLES, generator: torch.Generator | None = None
 ) -> Estimate:
     """e^{B(t)} KL(p_t || pi) in nats: it never increases, and tends to |E x0|^2/2.
 

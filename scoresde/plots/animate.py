@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..distributions import Distribution
 from ..files import atomically
-from ..mixture import Law
 from .panels import Box, contours, frame, square
 from .style import Array, Theme, bare, color_of, name_of, numbers, page
 
@@ -28,7 +28,7 @@ def animation(
     panels: Mapping[str, Tensor],
     times: Sequence[float] | Tensor,
     path: str | Path,
-    law: Law | None = None,
+    law: Distribution | None = None,
     frames: int = 60,
     show: int = 500,
     seconds: float = 4.0,
@@ -82,7 +82,7 @@ def _frames(
     panels: Mapping[str, Tensor],
     ts: Array,
     chosen: NDArray[np.int64],
-    law: Law | None,
+    law: Distribution | None,
     theme: str,
     dpi: int,
 ) -> Iterator["Image.Image"]:
@@ -108,7 +108,7 @@ def _frames(
 
 
 def _stage(
-    figure: "Figure", panels: Mapping[str, Tensor], law: Law | None, box: Box, look: Theme
+    figure: "Figure", panels: Mapping[str, Tensor], law: Distribution | None, box: Box, look: Theme
 ) -> tuple[list["PathCollection"], "Text", "Line2D"]:
     """Panels with empty clouds, and below them a bar that fills as time runs."""
     grid = figure.add_gridspec(2, len(panels), height_ratios=[1, 0.1])

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser, anchor
+from ..distributions import Distribution
 from ..grids import uniform
-from ..mixture import Law
+from ..distributions import Distribution
 from ..samplers import Recorder, Sampler, listing
 from .panels import seeded
 from .style import VIEWS, Array, Numbers, Theme, bare, color_of, density_colors, numbers, page
@@ -38,7 +39,7 @@ TITLES = {"forward": "forward process  →"} | {
 
 
 def walks(
-    law: Law,
+    law: Distribution,
     t: float | None = None,
     n: int = 2000,
     steps: int = 200,
@@ -72,7 +73,7 @@ def walks(
 
 
 def density_xt(
-    law: Law,
+    law: Distribution,
     paths: Mapping[str, Path] | None = None,
     errors: Mapping[str, tuple[Numbers, Numbers]] | None = None,
     show: int = 9,
@@ -120,14 +121,14 @@ def density_xt(
     return figure
 
 
-def density_columns(law: Law, xs: Tensor, ts: Tensor) -> Tensor:
+def density_columns(law: Distribution, xs: Tensor, ts: Tensor) -> Tensor:
     """p_t(x) of a law on the line for every x and t: (X,), (T,) -> (X, T)."""
     x = xs.to(anchor(law))[:, None]
     return torch.stack([law.log_prob(x, t.to(x)).exp() for t in ts], 1).cpu()
 
 
 def _heat(
-    axes: "Axes", law: Law, low: float, high: float, last: float, cells: int, look: Theme
+    axes: "Axes", law: Distribution, low: float, high: float, last: float, cells: int, look: Theme
 ) -> None:
     """The density, each cell at its middle."""
     from matplotlib.colors import PowerNorm
@@ -149,7 +150,7 @@ def _heat(
 
 def _row(
     row: Sequence["Axes"],
-    law: Law,
+    law: Distribution,
     name: str,
     path: Path,
     show: int,
@@ -172,7 +173,7 @@ def _row(
 
 def _end(
     axes: "Axes",
-    law: Law,
+    law: Distribution,
     t: float,
     states: Array,
     box: tuple[float, float, float],
@@ -227,7 +228,7 @@ def _side_labels(rows: Sequence[Sequence["Axes"]]) -> None:
     rows[0][2].set_title("noise", loc="center", fontsize=10)
 
 
-def _limits(law: Law, limits: Sequence[float] | None) -> tuple[float, float]:
+def _limits(law: Distribution, limits: Sequence[float] | None) -> tuple[float, float]:
     if limits is not None:
         return float(limits[0]), float(limits[1])
     sample = law.sample(4000, generator=seeded(law, 0))
@@ -236,7 +237,7 @@ def _limits(law: Law, limits: Sequence[float] | None) -> tuple[float, float]:
     return -reach, reach
 
 
-def _forward(law: Law, x0: Tensor, ts: Tensor, seed: int) -> Tensor:
+def _forward(law: Distribution, x0: Tensor, ts: Tensor, seed: int) -> Tensor:
     """An exact path of the forward process at increasing times."""
     states, generator = [x0], seeded(law, seed)
     for s, t in pairwise(ts):

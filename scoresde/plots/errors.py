@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..denoiser import Denoiser, anchor
-from ..mixture import Law
+from ..distributions import Distribution
 from ..sde import SDE
 from .panels import contours, coordinates, density_levels, frame, plane_density, seeded, square
 from .style import ACCENTS, Array, Numbers, Theme, numbers, page
@@ -126,7 +126,11 @@ def learning_by_time(
 
 
 def score_error(
-    model: Denoiser, law: Law, times: Sequence[float], arrows: int = 21, theme: str = "light"
+    model: Denoiser,
+    law: Distribution,
+    times: Sequence[float],
+    arrows: int = 21,
+    theme: str = "light",
 ) -> "Figure":
     r"""Where a learned score is wrong: sigma (s_m - s) = eps* - eps_hat over the plane.
 
@@ -156,7 +160,7 @@ def score_error(
 
 
 def _error_panel(
-    axes: "Axes", model: Denoiser, law: Law, t: torch.Tensor, arrows: int, look: Theme
+    axes: "Axes", model: Denoiser, law: Distribution, t: torch.Tensor, arrows: int, look: Theme
 ) -> "AxesImage":
     from matplotlib.colors import LogNorm
 
@@ -199,7 +203,7 @@ def _error_panel(
 
 
 @torch.no_grad()
-def _error(model: Denoiser, law: Law, x: torch.Tensor, t: torch.Tensor) -> Array:
+def _error(model: Denoiser, law: Distribution, x: torch.Tensor, t: torch.Tensor) -> Array:
     """eps_hat - eps* at points, each asked in its own dtype, (n, 2)."""
     own, true = anchor(model, x), anchor(law, x)
     parts = [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import anchor
-from ..mixture import Law
+from ..distributions import Distribution
 from .style import Array, Theme, numbers
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Box = tuple[float, float, float, float]
 
 
 def plane_density(
-    law: Law, box: Box, t: Tensor | None = None, cells: int = 200
+    law: Distribution, box: Box, t: Tensor | None = None, cells: int = 200
 ) -> tuple[Array, Array, Array]:
     """Middles of the cells in x and y (cells,), and p_t there (cells, cells), rows along y."""
     left, right, bottom, top = box
@@ -44,7 +44,12 @@ def density_levels(density: Array, masses: Sequence[float] = MASSES) -> list[flo
 
 
 def contours(
-    axes: "Axes", law: Law, box: Box, look: Theme, t: Tensor | None = None, fill: bool = True
+    axes: "Axes",
+    law: Distribution,
+    box: Box,
+    look: Theme,
+    t: Tensor | None = None,
+    fill: bool = True,
 ) -> None:
     """The exact law, quietly: regions that hold 99, 90 and 50 per cent of it."""
     xs, ys, density = plane_density(law, box, t)
@@ -100,6 +105,6 @@ def as_box(limits: Sequence[float] | None) -> Box | None:
     return left, right, bottom, top
 
 
-def seeded(law: Law, seed: int = 0) -> torch.Generator:
+def seeded(law: Distribution, seed: int = 0) -> torch.Generator:
     """A generator on the device where the law draws its samples."""
     return torch.Generator(anchor(law).device).manual_seed(seed)

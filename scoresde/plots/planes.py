@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser, anchor
-from ..mixture import GaussianMixture, Law
+from ..distributions import Distribution, GaussianMixture
 from .panels import Box, as_box, contours, coordinates, dots, frame, plane_density, seeded, square
 from .style import ACCENTS, VIEWS, Theme, color_of, name_of, numbers, page
 
@@ -32,7 +32,7 @@ __all__ = [
 def particles(
     states: Mapping[str, Tensor],
     times: Sequence[float] | Tensor,
-    law: Law | None = None,
+    law: Distribution | None = None,
     show: int = 600,
     theme: str = "light",
 ) -> "Figure":
@@ -71,7 +71,7 @@ def particles(
 def score_field(
     denoiser: Denoiser,
     times: Sequence[float] | float,
-    law: Law | None = None,
+    law: Distribution | None = None,
     limits: Sequence[float] | None = None,
     arrows: int = 17,
     theme: str = "light",
@@ -90,7 +90,7 @@ def score_field(
         theme: "light" or "dark".
     """
     ts = [float(times)] if isinstance(times, float | int) else [float(t) for t in times]
-    law = denoiser if law is None and isinstance(denoiser, Law) else law
+    law = denoiser if law is None and isinstance(denoiser, Distribution) else law
     box = _box(limits, law, ts)
     with page(0.75 + 5.5 / len(ts), theme) as (figure, look):
         panels = figure.subplots(1, len(ts), squeeze=False, sharex=True, sharey=True)[0]
@@ -106,7 +106,7 @@ def score_field(
 
 def compare_points(
     samples: Tensor | Mapping[str, Tensor],
-    truth: Law | Tensor,
+    truth: Distribution | Tensor,
     show: int = 1500,
     limits: Sequence[float] | None = None,
     theme: str = "light",
@@ -191,7 +191,7 @@ def guidance(
     return figure
 
 
-def _log_density(axes: "Axes", law: Law, t: float, box: Box, look: Theme) -> None:
+def _log_density(axes: "Axes", law: Distribution, t: float, box: Box, look: Theme) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     density = plane_density(law, box, torch.tensor(t))[2]
@@ -237,7 +237,7 @@ def _weights(axes: "Axes", shares: Tensor, weights: Tensor, target: int, look: T
     axes.set_xticks([0, len(modes) - 1])
 
 
-def _box(limits: Sequence[float] | None, law: Law | None, ts: Sequence[float]) -> Box:
+def _box(limits: Sequence[float] | None, law: Distribution | None, ts: Sequence[float]) -> Box:
     given = as_box(limits)
     if given is None and law is None:
         raise ValueError("expected limits (left, right, bottom, top) where no law is known")

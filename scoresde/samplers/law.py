@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..denoiser import Denoiser, anchor
-from ..mixture import GaussianMixture, Law
+from ..distributions import Distribution, GaussianMixture
 from .base import Sampler, TableSampler, check_grid, quiet
 
 __all__ = ["moments"]
@@ -93,7 +93,7 @@ def _refuse_mixtures(denoiser: Denoiser) -> None:
 
 def _event(denoiser: Denoiser, start: tuple[Tensor, Tensor] | None) -> torch.Size:
     """Shape of one sample: that of the law within, or of the start."""
-    laws = [part for part in denoiser.modules() if isinstance(part, Law)]
+    laws = [part for part in denoiser.modules() if isinstance(part, Distribution)]
     if laws:
         return laws[0].event
     if start is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..denoiser import Affine, check_data
-from ..mixture import Law
+from ..distributions import Distribution
 
 __all__ = ["Batch", "Data", "Held", "Source", "source", "to_tensor"]
 
@@ -23,7 +23,14 @@ Batch = tuple[Tensor, Tensor | None]
 """Data (n, *) and labels (n,) long, or vectors (n, C)."""
 Source = Callable[[int, torch.Generator], Batch]
 """(n, generator) -> a batch."""
-Data = Tensor | np.ndarray[Any, Any] | Dataset[Any] | DataLoader[Any] | Law | Callable[..., Any]
+Data = (
+    Tensor
+    | np.ndarray[Any, Any]
+    | Dataset[Any]
+    | DataLoader[Any]
+    | Distribution
+    | Callable[..., Any]
+)
 """What ``fit`` takes."""
 
 
@@ -103,14 +110,14 @@ def _function(data: Data, batch: int) -> Callable[..., Any]:
     if isinstance(data, DataLoader):
         batches = _cycle(data)
         return lambda n, generator: next(batches)
-    if isinstance(data, Law):
+    if isinstance(data, Distribution):
         law = data
         return lambda n, generator: law.sample(n, generator=generator)
     if callable(data):
         return data
     raise TypeError(
-        "expected data as a tensor, an array, a Dataset, a DataLoader, a Law, or a function "
-        f"(n, generator) -> x0, got {type(data).__name__}"
+        "expected data as a tensor, an array, a Dataset, a DataLoader, a Distribution, or a "
+        f"function (n, generator) -> x0, got {type(data).__name__}"
     )
 
 

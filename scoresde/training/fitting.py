@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser, anchor
+from ..distributions import Distribution
 from ..grids import log_snr
 from ..losses import (
     Times,
@@ -21,7 +22,6 @@ from ..losses import (
     irreducible_loss,
     simple,
 )
-from ..mixture import Law
 from ..nets import bare
 from .batches import Data, Held, Source, source
 from .checks import check_counts, check_denoiser, check_times, check_weight
@@ -101,7 +101,7 @@ def fit(
     every: int = 100,
     evaluate: Callable[[Denoiser], Mapping[str, float]] | None = None,
     evaluate_every: int = 1000,
-    law: Law | None = None,
+    law: Distribution | None = None,
     log: str | Path | None = None,
     progress: bool | str = False,
     checkpoint: str | Path | None = None,
@@ -118,8 +118,8 @@ def fit(
     Args:
         denoiser: the model; data are mapped by its ``affine``, if it has one.
         data: a tensor or array (n, *), a Dataset (read once into memory), a DataLoader (cycled
-            through, its own batch size), a ``Law``, or a function (n, generator) -> x0, or
-            -> (x0, y), with a generator on the model's device. In the user's units.
+            through, its own batch size), a ``Distribution``, or a function (n, generator) -> x0
+            or -> (x0, y), with a generator on the model's device. In the user's units.
         labels: (n,) long in 0..K-1, passed to the network as y, or vectors (n, C), passed to it
             as c; for data in memory.
         steps: number of gradient steps.
@@ -269,7 +269,7 @@ def _resume(loop: Loop, path: str | Path | None) -> list[Row]:
     return rows
 
 
-def _by_time(denoiser: Denoiser, law: Law) -> LossByTime:
+def _by_time(denoiser: Denoiser, law: Distribution) -> LossByTime:
     ts = log_snr(denoiser.sde, 11).flip(0)
     device = anchor(law).device
     generator = torch.Generator(device).manual_seed(0)

@@ -9,8 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ...inverse import Mask, Measurement, posterior
-from ...mixture import GaussianMixture
+from ...distributions import GaussianMixture, bridge, gaussian_trajectories
 from ...sde import SDE
 
 __all__ = ["Family", "GaussianFamily", "normal", "not_negative", "positive", "ranges", "uniform"]
@@ -94,13 +93,11 @@ class GaussianFamily(Family):
         return self.mean.to(z.device) + torch.einsum("clr,ncr->nlc", root.to(z.device), z)
 
     def law(self, sde: SDE) -> GaussianMixture:
-        """The exact law of the paths under a process: density, score, denoiser, on (L, 2)."""
-        size = 2 * self.length
-        cov = self.covariance.reshape(1, size, size)
-        return GaussianMixture(torch.ones(1), self.mean[None], cov, sde)
+        """The exact distribution of the paths under a process, on (L, 2)."""
+        return gaussian_trajectories(self.mean, self.covariance, sde)
 
     def posterior(self, sde: SDE, at: Sequence[int], y: Tensor, std: float) -> GaussianMixture:
-        """The exact law of the paths given noisy positions y_j = x(t_j) + std n_j: a bridge.
+        """The exact bridge: the paths given noisy positions y_j = x(t_j) + std n_j.
 
         >>> from scoresde.data import Brownian
         >>> from scoresde.sde import VPSDE
@@ -114,14 +111,7 @@ class GaussianFamily(Family):
             y: positions (m, 2), in the order of ``at``.
             std: standard deviation of the noise of each coordinate.
         """
-        known = torch.zeros(self.length, 2, dtype=torch.bool)
-        known[list(at)] = True
-        if list(at) != sorted(set(at)) or y.shape != (len(at), 2):
-            raise ValueError(
-                f"expected increasing indices and a position (2,) for each, got {list(at)} and "
-                f"y of shape {tuple(y.shape)}: sort both together"
-            )
-        return posterior(self.law(sde), Measurement(Mask(known), y.double().reshape(1, -1), std))
+        return bridge(self.law(sde), at, y, std)
 
 
 def positive(**values: float) -> None:

@@ -28,12 +28,12 @@ from ...comparison import (
 )
 from ...data import LAWS
 from ...denoiser import Denoiser, EpsDenoiser
+from ...distributions import GaussianMixture
 from ...files import atomically
 from ...grids import log_snr
 from ...guidance import Guided, classifier_log_prob
 from ...losses import ChainTimes, Times, UniformTimes
 from ...metrics import floor, mode_weights, sliced_wasserstein
-from ...mixture import GaussianMixture
 from ...nets import MLP, Classifier
 from ...report import Report
 from ...runs import pick_device, use_one_thread

@@ -12,7 +12,7 @@ from ...comparison import Score, Truth, entry_of, measure
 from ...denoiser import Denoiser
 from ...grids import quadratic, uniform
 from ...metrics import gaussian_w2
-from ...mixture import GaussianMixture
+from ...distributions import GaussianMixture
 from ...plots.density import WALKS
 from ...samplers import Ancestral, Recorder, Sampler, listing, moments, sample
 from ...sde import SDE

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ... import plots
-from ...mixture import GaussianMixture
+from ...distributions import GaussianMixture
 from ...report import Report
 from ...training import ClassifierFit
 

@@ -1,4 +1,4 @@
-r"""Uniform laws on boxes, diffused: an exact denoiser for densities with sharp edges.
+r"""Uniform distributions on boxes, diffused: an exact denoiser for densities with sharp edges.
 
 Data uniform on boxes [lo_k, hi_k] with weights w_k stay a sum of products in the coordinates:
 
@@ -21,18 +21,18 @@ from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from ..denoiser import like
-from ..mixture import Law
 from ..prediction import Quantity, convert
 from ..sde import SDE
+from .base import Distribution
 
-__all__ = ["Boxes", "checkerboard"]
+__all__ = ["Boxes"]
 
 LOG_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 RULE = list(zip(*(array.tolist() for array in leggauss(8)), strict=True))
 
 
-class Boxes(Law):
-    r"""The law sum_k w_k Uniform[lo_k, hi_k] under a process: density, score, denoiser, samples.
+class Boxes(Distribution):
+    r"""The distribution sum_k w_k Uniform[lo_k, hi_k], exact at every time of a process.
 
     At t = 0 the score is zero inside the boxes and has no finite value at their edges, so
     samplers of the ODE should stop at a small t > 0, as for a network.
@@ -123,20 +123,6 @@ class Boxes(Law):
         log_mass, eps = truncated_normal(centre, half)
         log_density = log_mass - (alpha * (hi - lo)).log()
         return self.weights.to(x).log() + log_density.sum(2), eps
-
-
-def checkerboard(sde: SDE, k: int = 4, side: float = 1.0) -> Boxes:
-    """The dark squares of a k x k board about the origin, uniform.
-
-    Args:
-        sde: the process.
-        k: squares along each axis.
-        side: of one square, in the units of the data.
-    """
-    i, j = torch.cartesian_prod(torch.arange(k), torch.arange(k)).T
-    corner = torch.stack((i, j), 1)[(i + j) % 2 == 0].double()
-    lo = side * (corner - k / 2)
-    return Boxes(lo, lo + side, torch.ones(len(lo)), sde)
 
 
 def truncated_normal(centre: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
