@@ -44,7 +44,14 @@ from scoresde import (
     recommended,
     sample,
 )
-from scoresde.data import Kepler, OrnsteinUhlenbeck, checkerboard, ring
+from scoresde.data import (
+    DoubleWell,
+    Kepler,
+    Larmor,
+    OrnsteinUhlenbeck,
+    checkerboard,
+    ring,
+)
 from scoresde.distributions import Empirical, bridge, condition
 from scoresde.distributions import log_evidence as evidence
 from scoresde.inverse import (
@@ -117,21 +124,15 @@ def labels(device, n, classes=3):
 
 @exercise
 def data(device):
-    t, x = torch.tensor(0.3, device=device), points(device, 20, 2)
-    board, bridge = checkerboard(SDE).to(device), OrnsteinUhlenbeck(length=8)
-    paths = bridge.law(SDE).to(device)
-    same = {
-        "board": board(x, t),
-        "density": board.log_prob(x, t),
-        "ring": ring(SDE).to(device).score(x, t),
-        "paths": paths(points(device, 5, *paths.event), t),
-    }
-    drawn = {
-        "board": board.sample(20, t, generator=there(device)),
-        "ring": ring(SDE).to(device).sample(20, generator=there(device)),
-        "orbits": Kepler(length=8)(5, there(device)),
-        "bridge": bridge(5, there(device)),
-    }
+    made = {"orbits": Kepler(length=16), "circles": Larmor(length=16)}
+    paths = points(device, 5, 16, 2).cumsum(1)
+    kept = {name: family.conserved for name, family in made.items()}
+    same = {f"{name}, {k}": q(paths) for name in kept for k, q in kept[name].items()}
+    same["ring"] = ring(SDE).to(device).score(points(device, 20, 2), torch.tensor(0.3).to(device))
+    drawn = {name: family(5, there(device)) for name, family in made.items()}
+    drawn["well"] = DoubleWell(length=3, duration=0.1)(5, there(device))
+    drawn["bridge"] = OrnsteinUhlenbeck(length=8)(5, there(device))
+    drawn["board"] = checkerboard(SDE).to(device).sample(20, generator=there(device))
     return same, drawn
 
 

@@ -63,7 +63,7 @@ def _innovations(
     root, info = torch.linalg.cholesky_ex(a @ mixture.covs @ a.T + noise)
     if bool((info > 0).any()):
         raise ValueError("expected a regular A C A^T + std^2 I, got a singular one: use std > 0")
-    return y.to(a)[:, None] - mixture.means.flatten(1) @ a.T, root
+    return y.to(a.dtype)[:, None] - mixture.means.flatten(1) @ a.T, root
 
 
 def _log_joint(mixture: GaussianMixture, residual: Tensor, root: Tensor) -> Tensor:

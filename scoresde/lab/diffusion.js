@@ -1,5 +1,5 @@
 // The numerics of the laboratory: processes, exact mixtures, samplers as tables, walks, noise.
-// The same formulas as scoresde (sde.py, mixture.py, samplers/), in double precision; it runs in a
+// The same formulas as scoresde (sde.py, distributions/, samplers/), in double precision; it runs in a
 // page and in node. Points are pairs of numbers one after the other in a Float64Array (2 n).
 "use strict";
 
