@@ -18,7 +18,6 @@ from .denoiser import Denoiser, anchor
 from .distributions import Distribution, GaussianMixture
 from .grids import log_snr, uniform
 from .metrics import Floor, floor, mode_coverage, mode_weights, nll_gap, sliced_wasserstein
-from .distributions import Distribution, GaussianMixture
 from .samplers import VIEW_NAMES, Counted, Listing, Sampler, listing, listings, sample
 from .samplers.sampling import Ending
 from .sde import SDE, VPSDE

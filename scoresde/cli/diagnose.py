@@ -140,7 +140,9 @@ class Diagnose:
         print(f"written: {page}, diagnosis.json beside it, figures/diagnosis-*.png")
         return found
 
-    def _measure(self, model: Denoiser, law: Distribution, sampler: Sampler, ts: Tensor) -> Findings:
+    def _measure(
+        self, model: Denoiser, law: Distribution, sampler: Sampler, ts: Tensor
+    ) -> Findings:
         walks = 5 - sampler.noise  # without noise the data are walked to as well
         with _progress(walks + 4) as watch:
             ladder = climb(model, law, sampler, ts, self.n, self.fine, self.seed, watch=watch)

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ..comparison import Entry, entry_of
 from ..denoiser import Denoiser
-from ..metrics import gaussian_w2
 from ..distributions import GaussianMixture
+from ..metrics import gaussian_w2
 from ..samplers import VIEW_NAMES, Sampler, listings, moments
 from ..sde import VariancePreserving
 

@@ -16,7 +16,6 @@ from torch import Tensor
 from ..denoiser import Denoiser, anchor
 from ..distributions import Distribution
 from ..grids import uniform
-from ..distributions import Distribution
 from ..samplers import Recorder, Sampler, listing
 from .panels import seeded
 from .style import VIEWS, Array, Numbers, Theme, bare, color_of, density_colors, numbers, page

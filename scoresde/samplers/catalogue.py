@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from ..mixture import GaussianMixture
+from ..distributions import GaussianMixture
 from ..sde import SDE
 from .base import Sampler
 

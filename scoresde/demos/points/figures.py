@@ -10,9 +10,9 @@ from ... import plots
 from ...chain import DDPMChain
 from ...comparison import Score, Truth, entry_of, measure
 from ...denoiser import Denoiser
+from ...distributions import GaussianMixture
 from ...grids import quadratic, uniform
 from ...metrics import gaussian_w2
-from ...distributions import GaussianMixture
 from ...plots.density import WALKS
 from ...samplers import Ancestral, Recorder, Sampler, listing, moments, sample
 from ...sde import SDE
