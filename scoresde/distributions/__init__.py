@@ -10,9 +10,9 @@ for samplers, guidance, likelihood and networks. Given linear measurements a mix
 ``condition`` and ``log_evidence``.
 
 >>> from scoresde.sde import VPSDE
->>> two = torch.tensor([[-1.0], [1.0]])
->>> GaussianMixture.isotropic([0.5, 0.5], two, 0.1, VPSDE()).posterior(two).argmax(1)
-tensor([0, 1])
+>>> pair = GaussianMixture.isotropic([0.5, 0.5], [[-1.0], [1.0]], 0.1, VPSDE())
+>>> pair.sample(3).shape, pair.posterior(pair.means).argmax(1).tolist()
+(torch.Size([3, 1]), [0, 1])
 """
 
 from .base import Distribution
