@@ -388,9 +388,11 @@ class _Network(Denoiser):
     ) -> tuple[list[float], list[float]]:
         """Factors of x and F in u x + w x0_hat."""
         a, b = factors(self.sde, self.predicts, "x0", ts, self.sigma_data)
-        zero, one = torch.zeros_like(ts), torch.ones_like(ts)
-        u, w = zero if u is None else u, one if w is None else w
-        return numbers(ts, u if a is None else u + w * a, w if b is None else w * b)
+        if w is not None:
+            a, b = None if a is None else w * a, w if b is None else w * b
+        if u is not None:
+            a = u if a is None else u + a
+        return numbers(ts, a, b)
 
 
 class EpsDenoiser(_Network):
@@ -592,12 +594,12 @@ def _plain(ts: Tensor, values: Tensor | None, usual: float) -> list[float]:
     if values is None:
         return [usual] * len(ts)
     plain = values.tolist()
-    for t, value in zip(ts.tolist(), plain, strict=True):
-        if not math.isfinite(value):
-            raise ValueError(
-                f"expected finite factors of x and x0_hat at every time, got {value} at t = {t}: "
-                "what is asked divides by sigma, so let the times end above 0"
-            )
+    if not all(map(math.isfinite, plain)):
+        t, value = next(p for p in zip(ts.tolist(), plain, strict=True) if not math.isfinite(p[1]))
+        raise ValueError(
+            f"expected finite factors of x and x0_hat at every time, got {value} at t = {t}: "
+            "what is asked divides by sigma, so let the times end above 0"
+        )
     return [usual if abs(v - usual) < 1e-14 else v for v in plain]
 
 

@@ -6,8 +6,11 @@
 import ast
 import importlib
 import inspect
+import io
+import re
 import subprocess
 import sys
+import tokenize
 from functools import cache
 from pathlib import Path
 
@@ -200,3 +203,63 @@ if __name__ == "__main__":
     if "--write" in sys.argv:
         (ROOT / "CONTRIBUTING.md").write_text(text, encoding="utf-8", newline="\n")
     print(render(import_graph()))
+
+
+# ---- words --------------------------------------------------------------------------------------
+
+CORE = [room for room, floor in ROOMS.items() if floor <= 3] + "physics diagnosis testing".split()
+WORDS = {
+    r"laws?": "distribution",
+    r"truth": "reference, or exact value",
+    r"walk(s|ed|ing)?": "integrate, step, or solve",
+}
+KEPT = r"law of large numbers|Bayes' law|power laws?|random walks?|law of total"
+FIRST = {"Refuse", "What", "Of", "of"}
+CODE = r"``[^`]*``|`[^`]*`|>>>.*|\.\.\. .*|^ *\w+: |\"[^\"]*\"|\bwalks? *=|\blaw\.\w+"
+
+
+def prose(path):
+    """Yield (line, text) of a file's docstrings, comments and messages, without code in them."""
+    text = path.read_text(encoding="utf-8")
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Raise | ast.Call):
+            name = "" if isinstance(node, ast.Raise) else ast.unparse(node.func)
+            if isinstance(node, ast.Raise) or name.endswith(("warn", "add_note")):
+                for part in ast.walk(node):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        yield part.lineno, part.value
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            if isinstance(first.value.value, str):
+                yield first.lineno, first.value.value
+
+
+def in_core(path):
+    return room_of(path) in CORE
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if in_core(p)], ids=lambda p: p.stem)
+def test_the_words_are_those_of_the_field(path):
+    """A word of our own has an equivalent that every reader knows."""
+    found = []
+    for line, text in prose(path):
+        rest = re.sub(KEPT, "", re.sub(CODE, "", text, flags=re.MULTILINE))
+        for word, better in WORDS.items():
+            found += [(line, m.group(), better) for m in re.finditer(rf"\b{word}\b", rest)]
+    assert not found, f"{path.name}: (line, word, better): {found[:10]}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if in_core(p)], ids=lambda p: p.stem)
+def test_docstrings_begin_as_sentences(path):
+    """Not with a fragment: "Random seed.", not "Of everything random."."""
+    tree, found = ast.parse(path.read_text(encoding="utf-8")), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+            first = (ast.get_docstring(node) or "").split(" ")[0]
+            if first in FIRST:
+                found.append((getattr(node, "name", path.name), first))
+    assert not found, found

@@ -27,6 +27,9 @@ def home(denoiser: Denoiser) -> tuple[torch.device, torch.dtype | None]:
 
 def taken(x: Tensor | Array, denoiser: Denoiser) -> Tensor:
     """A tensor of the dtype of the denoiser's parameters, if it has any; an array goes there."""
+    first = next(denoiser.parameters(), None)
+    if isinstance(x, Tensor) and (first is None or first.dtype == x.dtype):
+        return x  # as nearly always
     device, dtype = home(denoiser)
     if not isinstance(x, Tensor):
         x = torch.as_tensor(x, device=device)
