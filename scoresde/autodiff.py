@@ -24,7 +24,7 @@ def right_in_inference() -> bool:
 
 
 RIGHT_IN_INFERENCE = right_in_inference()
-"""What ``right_in_inference`` found in this process."""
+"""The answer of ``right_in_inference`` in this process."""
 
 
 def differentiating() -> AbstractContextManager[object]:

@@ -68,7 +68,7 @@ class DDPMChain:
     betas: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Store plain floats, and refuse what is not a variance."""
+        """Store plain floats; raise an error unless each is a variance in (0, 1)."""
         values = self.betas.tolist() if hasattr(self.betas, "tolist") else list(self.betas)
         if not values or not all(isinstance(b, float | int) and 0 < b < 1 for b in values):
             raise ValueError(
@@ -78,7 +78,7 @@ class DDPMChain:
         object.__setattr__(self, "betas", tuple(float(b) for b in values))
 
     def __repr__(self) -> str:
-        """The length and the ends, not a thousand numbers."""
+        """Name the length and the ends, not a thousand numbers."""
         return f"DDPMChain(N={self.N}, betas {self.betas[0]:.3g}..{self.betas[-1]:.3g})"
 
     @classmethod
@@ -182,7 +182,7 @@ class DDPMChain:
             x: x_i, (B, *).
             x0: clean data, or its estimate, (B, *).
             i: index 1..N, an int or (B,) integers.
-            variance: which of the three.
+            variance: the kind of reverse variance, one of the three.
             mmse: needed by "optimal", in squared units of x; () or (N,) for i = 1..N.
 
         References:
@@ -210,7 +210,7 @@ class DDPMChain:
             x0: clean data.
             variance: the reverse variance of the model.
             mmse: see ``posterior``.
-            generator: seeded, on the device of x0.
+            generator: random generator, on the device of x0.
         """
         errors = []
         for i in range(1, self.N + 1):
@@ -255,7 +255,7 @@ class DDPMChain:
         if variance == "posterior":
             if self.N == 1:
                 raise ValueError('expected N > 1: beta~_1 = 0 has no density; use variance="beta"')
-            var[0] = var[1]
+            var[0] = var[1]  # the decoder needs a density: beta~_2, as improved DDPM
         s, tilde, of_x0 = (like(v.to(errors), errors) for v in (var, tilde, of_x0))
         ratio = tilde[1:] / s[1:]
         steps = dim * (ratio - 1 - ratio.log()) + of_x0[1:].square() * errors[1:] / s[1:]
@@ -305,7 +305,7 @@ class ChainSDE(VariancePreserving):
     not negative. (log-SNR against t has a logarithm at 0, where interpolation does not converge.)
 
     Args:
-        betas: those of the chain.
+        betas: beta_1..beta_N of the chain.
     """
 
     betas: tuple[float, ...]
@@ -314,7 +314,7 @@ class ChainSDE(VariancePreserving):
     )
 
     def __repr__(self) -> str:
-        """That of its chain."""
+        """Name the chain that it passes through."""
         return f"{self.chain()!r}.sde()"
 
     def __reduce__(self) -> tuple[type["ChainSDE"], tuple[tuple[float, ...]]]:

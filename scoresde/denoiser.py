@@ -51,7 +51,7 @@ __all__ = [
 Along = Callable[[int, Tensor], Tensor]
 """The answer of a denoiser at the k-th of some times: (k, x) -> u_k x + w_k x0_hat."""
 Condition = Tensor | float | None
-"""What ``Given`` binds."""
+"""A condition that ``Given`` binds."""
 
 
 class Affine(nn.Module):
@@ -132,7 +132,7 @@ class Affine(nn.Module):
         return self.scale.shape != self.mean.shape
 
     def check(self, event: Sequence[int]) -> None:
-        """Refuse samples of another shape; a mean () and a scale () hold for those of any."""
+        """Raise an error unless samples have the shape of mean; a mean () fits every shape."""
         own, event = tuple(self.mean.shape), tuple(event)
         if own and event != own:
             raise ValueError(
@@ -277,9 +277,9 @@ class Denoiser(nn.Module, ABC):
         return self(x, t), torch.zeros_like(x), x.new_zeros(len(x))
 
     def log_target(self, x: Tensor, t: Tensor) -> Tensor:
-        """The logarithm of what the unguided distribution is to be multiplied with, (B,).
+        """The logarithm of the factor that multiplies the unguided distribution, (B,).
 
-        For ``samplers.TwistedSMC``; of x itself at t = 0. Nothing, unless overridden with
+        For ``samplers.TwistedSMC``; of x itself at t = 0. Zero, unless overridden with
         ``twist``.
         """
         return x.new_zeros(len(x))
@@ -305,7 +305,7 @@ class Denoiser(nn.Module, ABC):
 
     @property
     def samples(self) -> int | None:
-        """How many samples its conditions belong to; None where they hold for any number."""
+        """Number of samples that its conditions belong to; None where they hold for any number."""
         return None
 
     def part(self, index: slice) -> "Denoiser":
@@ -340,7 +340,7 @@ class _Network(Denoiser):
     """A denoiser read off a network, F = net(scale x, time, **cond); a subclass says what F is."""
 
     predicts: ClassVar[Known]
-    """What the network's output is."""
+    """The quantity that the network returns."""
     sigma_data: float = 1.0
     """d of the table, where F is EDM's."""
 
@@ -360,7 +360,7 @@ class _Network(Denoiser):
         return None, t
 
     def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """A x + b F by the table; F itself where that is asked."""
+        """The quantity a x + b F by the table; F itself where that is asked."""
         like(t, x)  # refuses times of another shape, before the network does in its own words
         scale, time = self.inputs(t)
         own: Tensor = self.net(
@@ -465,20 +465,20 @@ class Wrapper(Denoiser):
         self.inference = denoiser.inference
 
     def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """That of the denoiser within."""
+        """The quantity as the denoiser within predicts it."""
         return self.denoiser.predict(quantity, x, t, **cond)
 
     def pull(self, x: Tensor, t: Tensor) -> Tensor:
-        """What it adds to the score of the denoiser within, (B, *), in 1/units of x.
+        """The part it adds to the score of the denoiser within, (B, *), in 1/units of x.
 
-        What ``samplers.MeanShift`` shifts the steps of the denoiser within by. Nothing, unless
+        ``samplers.MeanShift`` shifts the steps of the denoiser within by it. Zero, unless
         overridden.
         """
         return torch.zeros_like(x)
 
     @property
     def samples(self) -> int | None:
-        """Those of the denoiser within; override it if the wrapper holds conditions too."""
+        """Number of samples of the denoiser within; override it for a wrapper with conditions."""
         return self.denoiser.samples
 
     def part(self, index: slice) -> Denoiser:
@@ -523,12 +523,12 @@ class Given(Wrapper):
 
     @property
     def samples(self) -> int | None:
-        """How many samples the conditions are of; None where they are of all."""
+        """Number of samples that the conditions belong to; None where they hold for all."""
         counts = [len(value) for value in self.cond.values() if _each(value)]
         return counts[0] if counts else self.denoiser.samples
 
     def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """That of the denoiser under the bound conditions; those of the call come first."""
+        """The quantity under the bound conditions; those of the call come first."""
         return self.denoiser.predict(quantity, x, t, **self._bound(x) | cond)
 
     def along(
@@ -570,7 +570,7 @@ def _each(value: object) -> TypeGuard[Tensor]:
 
 
 def _check_condition(name: str, value: object, denoiser: Denoiser) -> None:
-    """Refuse what is no condition, and a vector for all that looks like numbers for each."""
+    """Raise an error unless the value is a condition and its shape is unambiguous."""
     if not (value is None or isinstance(value, Tensor | Real)):
         raise TypeError(
             f"expected {name} to be a tensor or a number, got {type(value).__name__}: "
@@ -590,7 +590,7 @@ def numbers(ts: Tensor, u: Tensor | None, w: Tensor | None) -> tuple[list[float]
 
 
 def _plain(ts: Tensor, values: Tensor | None, usual: float) -> list[float]:
-    """Plain numbers, one for each time; what is the usual one but for rounding, is that."""
+    """Plain numbers, one for each time; one that differs from the usual by rounding becomes it."""
     if values is None:
         return [usual] * len(ts)
     plain = values.tolist()
@@ -604,7 +604,7 @@ def _plain(ts: Tensor, values: Tensor | None, usual: float) -> list[float]:
 
 
 def blend(x: Tensor, u: float, y: Tensor, w: float) -> Tensor:
-    """U x + w y; y itself where that is meant."""
+    """The combination u x + w y; y itself where u = 0 and w = 1."""
     if u == 0 and w == 1:
         return y
     return torch.mul(x, u).add_(y, alpha=w)
@@ -626,7 +626,7 @@ def onto(ts: Tensor, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def _check_map(mean: Tensor, scale: Tensor) -> None:
-    """Refuse an affine map whose parts do not fit, or that has no inverse."""
+    """Raise an error unless the parts of an affine map fit and it has an inverse."""
     d = mean.numel()
     if scale.shape != mean.shape and (not mean.ndim or scale.shape != (d, d)):
         raise ValueError(
@@ -651,7 +651,7 @@ def _spread(centred: Tensor) -> Tensor:
 
 
 def check_data(x: Tensor) -> None:
-    """Refuse data that are empty, not numbers, or constant along a coordinate: (n, *)."""
+    """Raise an error unless data (n, *) are finite and vary along every coordinate."""
     if x.ndim < 2 or len(x) < 2 or x[0].numel() == 0:
         raise ValueError(
             f"expected data of shape (n, *) with n >= 2 samples, got {tuple(x.shape)}"

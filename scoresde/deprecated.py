@@ -13,8 +13,8 @@ def moved(module: str, **things: Any) -> Callable[[str], Any]:
         __getattr__ = moved(__name__, OldName=NewName)
 
     Args:
-        module: its name.
-        things: what each former name is now.
+        module: name of the module.
+        things: the object that each former name stands for today.
     """
 
     def find(name: str) -> object:

@@ -14,7 +14,7 @@ def atomically(path: str | Path, write: Callable[[Path], object]) -> Path:
     remains. The folder is made where it is missing.
 
     Args:
-        path: where the file shall be.
+        path: the path of the finished file.
         write: called with the path of the file to fill.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Time grids: where a sampler stands, as plain tensors.
+"""Time grids: the times at which a sampler evaluates, as plain tensors.
 
 A grid of n steps is a float64 tensor (n + 1,) on the CPU that decreases from ``t_max`` to
-``t_eps``. Samplers walk exactly the grid they are given; flip one to walk from data to noise.
+``t_eps``. Samplers step exactly through the grid they are given; flip it to go from data to noise.
 """
 
 import math
@@ -85,7 +85,7 @@ def optimized(
         guard: added to M^{1/(p+1)}, which is of the order of one; 0 suits exact scores.
         scale: d, standard deviation of the data.
         t_max: start of the grid.
-        t_eps: its end; 0 is allowed, and meant for ``Adams``.
+        t_eps: end of the grid; 0 is allowed, and meant for ``Adams``.
     """
     t_max = sde.t_max if t_max is None else t_max
     _check(n, t_max, t_eps, zero=True)
@@ -100,6 +100,7 @@ def optimized(
     start, stop = _through(((-sde.lam(ends)).exp() / scale).asinh(), xi, share)
     steps = start + (stop - start) * torch.linspace(0, 1, n + 1, dtype=torch.float64)
     y = scale * _through(steps, share, xi).sinh()
+    # y is 0 at t_eps = 0: the clamp keeps its logarithm finite, _pin sets the end itself
     return _pin(sde.time_of_log_snr(-2 * y.clamp(min=1e-300).log()), t_max, t_eps)
 
 

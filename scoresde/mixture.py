@@ -1,4 +1,4 @@
-"""The former place of ``GaussianMixture`` and of ``Distribution``, then ``Law``."""
+"""The former place of ``GaussianMixture``, and of ``Distribution`` as ``Law``."""
 
 from . import distributions
 from .deprecated import moved

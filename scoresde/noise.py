@@ -25,7 +25,7 @@ BLOCK_SAMPLES, BLOCK_NUMBERS = 4096, 2**18
 
 
 class Noise(Protocol):
-    """What a sampler asks for: z ~ N(0, I) for step k from t to s."""
+    """The noise that a sampler asks for: z ~ N(0, I) for step k from t to s."""
 
     def __call__(
         self,

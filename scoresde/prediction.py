@@ -1,4 +1,4 @@
-r"""What a denoiser predicts, and each prediction from every other: one table.
+r"""The quantities that a denoiser predicts, and each from every other: one table.
 
 At a state x = alpha x0 + sigma eps the five quantities below are affine in one another,
 
@@ -41,9 +41,9 @@ from .sde import SDE, like
 __all__ = ["QUANTITIES", "Known", "Pair", "Quantity", "convert", "factors", "tilted"]
 
 Quantity = Literal["x0", "eps", "v", "score", "velocity"]
-"""What can be asked of a denoiser."""
+"""The quantities that a denoiser can be asked for."""
 Known = Literal["x0", "eps", "v", "score", "F"]
-"""What a network predicts; F is that of EDM."""
+"""The quantities that a network predicts; F is that of EDM."""
 Pair = tuple[Tensor | None, Tensor | None]
 """(a, b) at times of any shape; a is None for 0, b is None for 1."""
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
@@ -107,8 +107,8 @@ def factors(sde: SDE, known: Known, asked: Quantity, t: Tensor, d: float = 1.0) 
 
     Args:
         sde: the process.
-        known: what F is.
-        asked: what is to be found.
+        known: the quantity that is known.
+        asked: the quantity to find.
         t: times.
         d: width of the data where F is that of EDM.
     """
@@ -121,12 +121,12 @@ def factors(sde: SDE, known: Known, asked: Quantity, t: Tensor, d: float = 1.0) 
 def convert(
     sde: SDE, known: Known, asked: Quantity, x: Tensor, t: Tensor, own: Tensor, d: float = 1.0
 ) -> Tensor:
-    """What is asked from what is known, a x + b own; ``own`` itself where they are the same.
+    """The quantity asked from the one known, a x + b own; ``own`` itself if they are the same.
 
     Args:
         sde: the process.
-        known: what ``own`` is.
-        asked: what is to be found.
+        known: the quantity that ``own`` is.
+        asked: the quantity to find.
         x: states (B, *).
         t: () or (B,).
         own: the known quantity at (x, t), of the shape of x.
@@ -138,14 +138,14 @@ def convert(
 
 
 def tilted(sde: SDE, asked: Quantity, t: Tensor, out: Tensor, pull: Tensor) -> Tensor:
-    """What a quantity becomes where pull is added to the score: out + b pull.
+    """A quantity after pull is added to the score: out + b pull.
 
     Args:
         sde: the process.
-        asked: what ``out`` is.
+        asked: the quantity that ``out`` is.
         t: () or (B,).
         out: a prediction (B, *).
-        pull: what is added to the score, (B, *), in 1/units of x.
+        pull: the term added to the score, (B, *), in 1/units of x.
     """
     _, gain = factors(sde, "score", asked, t)
     return out + (pull if gain is None else like(gain, pull) * pull)

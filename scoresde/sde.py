@@ -42,7 +42,7 @@ __all__ = [
     "warn_of_start",
 ]
 
-MISMATCH = 1e-2  # nats for each coordinate, from where on a start from the prior is warned of
+MISMATCH = 1e-2  # nats for each coordinate, above which a start from the prior gives a warning
 
 
 def like(coefficient: Tensor, x: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def like(coefficient: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Prior:
-    """The law N(0, std^2 I) from which a reverse process starts.
+    """The Gaussian N(0, std^2 I) from which a reverse process starts.
 
     Args:
         std: standard deviation, in the units of x.
@@ -106,7 +106,7 @@ class SDE(ABC):
 
     @property
     def t_eps(self) -> float:
-        """Where samplers stop by default."""
+        """The time at which samplers stop by default."""
         return 1e-3
 
     @abstractmethod
@@ -187,11 +187,11 @@ class SDE(ABC):
         return scale, self.sigma(t) * (-torch.expm1(self.log_snr(t) - self.log_snr(s))).sqrt()
 
     def prior(self, t: Tensor | float) -> Prior:
-        """The law to start the reverse process from at time t: N(0, I) unless overridden."""
+        """The Gaussian to start the reverse process from at time t: N(0, I) unless overridden."""
         return Prior(1.0)
 
     def prior_mismatch(self, t: Tensor | float, mean_square: float = 1.0) -> float:
-        r"""What a start from the prior at t costs at most: nats for each coordinate of the data.
+        r"""The most that a start from the prior at t costs, in nats for each coordinate.
 
             KL(p_t || prior) <= E KL(p(x_t | x0) || prior)
                               = 1/2 [(alpha^2 E|x0|^2/d + sigma^2)/std^2 - 1 - log(sigma^2/std^2)]
@@ -215,7 +215,7 @@ class SDE(ABC):
 
 
 def warn_of_start(sde: SDE, t: Tensor | float) -> None:
-    """Warn, once a line of the user's, where x_t is not the noise that a sampler starts from."""
+    """Warn, once per line of user code, if x_t is not the noise that a sampler starts from."""
     cost = sde.prior_mismatch(t)
     if cost > MISMATCH:
         share = float(sde.alpha(torch.as_tensor(t, dtype=torch.float64)) ** 2)
@@ -275,7 +275,7 @@ class VPSDE(VariancePreserving):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        """Refuse rates for which log-SNR would not decrease."""
+        """Raise an error unless log-SNR decreases at these rates."""
         if not (self.beta_min >= 0 and self.beta_max > 0):
             raise ValueError(
                 "expected beta_min >= 0 and beta_max > 0, "
@@ -292,7 +292,7 @@ class VPSDE(VariancePreserving):
         return -0.5 * beta, beta
 
     def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
-        """Closed form: B = log(1 + e^{-log_snr}), and t is the root of a quadratic."""
+        """Closed form: B = log(1 + e^{-log_snr}), and t is the stable root of a quadratic."""
         big_b = torch.nn.functional.softplus(-log_snr, threshold=40.0)
         slope = self.beta_max - self.beta_min
         return 2 * big_b / (self.beta_min + (self.beta_min**2 + 2 * slope * big_b).sqrt())
@@ -316,7 +316,7 @@ class CosineVPSDE(VariancePreserving):
     s: float = 0.008
 
     def __post_init__(self) -> None:
-        """Refuse an offset without meaning."""
+        """Raise an error unless the offset is positive."""
         if not self.s > 0:
             raise ValueError(f"expected an offset s > 0, got {self.s}: the paper uses 0.008")
 
@@ -366,7 +366,7 @@ class SubVPSDE(SDE):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        """Refuse what the VP-SDE refuses."""
+        """Raise an error unless the VP-SDE takes these rates."""
         VPSDE(self.beta_min, self.beta_max)
 
     def log_alpha(self, t: Tensor) -> Tensor:
@@ -399,7 +399,7 @@ class VESDE(_VarianceExploding):
     s_max: float = 50.0
 
     def __post_init__(self) -> None:
-        """Refuse scales that do not grow."""
+        """Raise an error unless the scales are positive and grow."""
         if not 0 < self.s_min < self.s_max:
             raise ValueError(f"expected 0 < s_min < s_max, got {self.s_min} and {self.s_max}")
 
@@ -439,13 +439,13 @@ class KarrasSDE(_VarianceExploding):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
-        """Refuse a scale that is not positive."""
+        """Raise an error unless the scale is positive."""
         if not self.sigma_max > 0:
             raise ValueError(f"expected sigma_max > 0, got {self.sigma_max}")
 
     @property
     def t_eps(self) -> float:
-        """Where sigma = 0.002 for the default sigma_max."""
+        """The time at which sigma = 0.002 for the default sigma_max."""
         return 2.5e-5
 
     def sigma(self, t: Tensor) -> Tensor:

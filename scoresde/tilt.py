@@ -1,4 +1,4 @@
-r"""How a guided denoiser is made of unguided ones: what its correction needs to know.
+r"""A guided denoiser as a product of unguided ones: the terms that its correction needs.
 
 Guidance multiplies densities p_i(x, t), each the forward process of a distribution of its own, to
 powers:
@@ -36,7 +36,7 @@ class Tilt(NamedTuple):
 
     @property
     def excess(self) -> Tensor:
-        """|score|^2 - square, (B,): what its Fokker-Planck equation misses."""
+        """|score|^2 - square, (B,): the term that its Fokker-Planck equation lacks."""
         return dot(self.score, self.score) - self.square
 
 

@@ -226,7 +226,7 @@ def test_what_cannot_be_is_refused():
         speciation_time(law, "energy")
     with pytest.raises(TypeError, match="expected data x0 beside a X0Denoiser"):
         speciation_time(X0Denoiser(law, law.sde))
-    with pytest.raises(TypeError, match="expected a law with classes, got Boxes"):
+    with pytest.raises(TypeError, match="expected a distribution with classes, got Boxes"):
         clone_probability(checkerboard(VPSDE()), torch.tensor(0.5))
     with pytest.raises(ValueError, match="n >= 2 points, got 1"):
         collapse_time(law, 1)

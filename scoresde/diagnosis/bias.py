@@ -30,13 +30,13 @@ __all__ = ["Bias", "bias_entries", "exact_bias", "power_product"]
 
 
 class Bias(NamedTuple):
-    """How far the law of a sampler's output is from the truth at the end of its grid.
+    """How far the distribution of a sampler's output is from the exact one at the end of its grid.
 
     Attributes:
         w2: Wasserstein distance, in the units of x, ().
-        kl: KL(truth || sampler) in nats, (); infinite where the sampler's law is flat (singular).
-        mean: of the sampler's law, (d,).
-        cov: of the sampler's law, (d, d).
+        kl: KL(exact || sampler) in nats, (); infinite where the sampler's covariance is singular.
+        mean: mean of the sampler's output, (d,).
+        cov: covariance of the sampler's output, (d, d).
     """
 
     w2: Tensor
@@ -52,10 +52,10 @@ def exact_bias(
     start: tuple[Tensor, Tensor] | None = None,
     reference: GaussianMixture | None = None,
 ) -> Bias:
-    """W2 and KL between p at ts[-1] and the law that a sampler ends in, without Monte Carlo.
+    """W2 and KL between p at ts[-1] and the distribution that a sampler ends in, no Monte Carlo.
 
     Args:
-        sampler: any whose steps are affine, with or without noise, correctors included.
+        sampler: any sampler whose steps are affine, with or without noise, correctors included.
         gaussian: the data, a mixture of one component, of any covariance; or another denoiser
             that is affine, such as one with guidance around it.
         ts: the grid.
@@ -88,7 +88,7 @@ def power_product(
     to sample; with the single power 1/T what a temperature is.
 
     Args:
-        gaussians: of one component each, with regular covariances and the same process.
+        gaussians: mixtures of one component each, with regular covariances and the same process.
         powers: a_i, of any sign.
 
     Raises:

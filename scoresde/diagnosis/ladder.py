@@ -34,14 +34,14 @@ from ..samplers.sampling import Ending, finish
 __all__ = ["CAUSES", "Ladder", "Split", "climb", "contributions", "distances", "observables"]
 
 CAUSES = ("truncation", "prior mismatch", "learning", "discretisation")
-"""What each rung adds to the one before."""
+"""The cause of the error that each rung adds to the one before."""
 Observable = Callable[[Tensor], Tensor]
 """x (n, *) -> one number for each sample (n,), whose mean is observed."""
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """The five laws as samples, each (n, *), in the model's units.
+    """The five distributions as samples, each (n, *), in the model's units.
 
     Attributes:
         law: the exact data.
@@ -60,7 +60,7 @@ class Split(NamedTuple):
     Attributes:
         data: its value on the exact data.
         parts: truncation, prior mismatch, learning, discretisation, in its units.
-        total: that of L_4 minus that of L_0: the sum of the parts.
+        total: the value on L_4 minus that on L_0: the sum of the parts.
     """
 
     data: Tensor
@@ -79,29 +79,29 @@ def climb(
     last: Ending = "denoise",
     watch: Callable[[str], None] = lambda name: None,
 ) -> Ladder:
-    """Sample the five laws.
+    """Sample the five distributions.
 
     Args:
-        model: a network, trained on data that follow the law in the model's units.
-        law: the exact data, with the process of the model.
-        sampler: the user's.
-        ts: the user's grid; where it ends is t_eps of L_1 to L_4. (The fine grid of a sampler with
+        model: a network, trained on data that follow ``law`` in the model's units.
+        law: the exact data distribution, with the process of the model.
+        sampler: the user's sampler.
+        ts: the user's grid; its end is t_eps of L_1 to L_4. (The fine grid of a sampler with
             noise is equal in log-SNR, and ends at sde.t_eps if the user's ends at 0.)
-        n: samples.
-        fine: steps of the fine grid, by ``Adams(4, 4)`` for a sampler without noise and by the
-            sampler itself for one with it.
-        seed: of the samples of L_0, of x_T and of the noise.
+        n: number of samples.
+        fine: number of steps of the fine grid, by ``Adams(4, 4)`` for a sampler without noise and
+            by the sampler itself for one with it.
+        seed: random seed of the samples of L_0, of x_T and of the noise.
         last: the user's ending, for L_1 to L_4 (see ``sample``).
-        watch: called with the name of each walk before it begins: it is what takes the time.
+        watch: called before each sampling run, which takes the time, with the denoiser's name.
 
     Raises:
-        ValueError: if the law is of another process, or the model has units of its own.
+        ValueError: if ``law`` is of another process, or the model has units of its own.
     """
     if model.sde != law.sde or model.affine is not None:
         raise ValueError(
-            "expected the law of the model's own data and process, got "
+            "expected the distribution of the model's own data and process, got "
             f"{law.sde} for {model.sde}{' and an affine map' if model.affine else ''}: "
-            "train on the law itself (scoresde train --law NAME)"
+            "train on that distribution itself (scoresde train --law NAME)"
         )
     kind = anchor(model, ts)
     device, start, end = kind.device, float(ts[0]), float(ts[-1])
@@ -142,7 +142,7 @@ def _fine(law: Distribution, n: int, t_max: float, t_eps: float, noisy: bool) ->
 
 
 def observables(law: Distribution) -> dict[str, Observable]:
-    """What is observed of each rung: -log p_0, the moments, the weights of the modes.
+    """The observables of each rung: -log p_0, the moments, the weights of the modes.
 
     Only a mixture is asked for -log p_0: outside of a bounded support it is infinite.
     """
@@ -167,15 +167,15 @@ def _mode(law: GaussianMixture, k: int, x: Tensor) -> Tensor:
 
 
 def contributions(ladder: Ladder, repeats: int = 100, seed: int = 0) -> dict[str, Split]:
-    """What each cause adds to each observable, and to the squared sliced W2 from the data.
+    """The part that each cause adds to each observable, and to the squared sliced W2 to the data.
 
     The errors are those of the bootstrap over samples; what is paired is resampled together. The
     parts of an observable add up to its total by construction.
 
     Args:
-        ladder: the five laws.
-        repeats: resamplings of the bootstrap, at least 2.
-        seed: of the bootstrap.
+        ladder: the five distributions.
+        repeats: number of resamplings of the bootstrap, at least 2.
+        seed: random seed of the bootstrap.
 
     Returns:
         name -> its parts, in the observable's units.
@@ -216,7 +216,7 @@ def _split(values: Callable[[Tensor, Tensor], Tensor], picks: list[Tensor], n: i
 
 
 def _steps(rungs: Tensor) -> Tensor:
-    """From rung to rung, and from the first to the last, (5,)."""
+    """Differences from rung to rung, and from the first to the last, (5,)."""
     return torch.cat([rungs.diff(), rungs[-1:] - rungs[:1]])
 
 

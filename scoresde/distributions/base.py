@@ -1,4 +1,4 @@
-"""What every exact distribution answers: its density and its samples, at every time."""
+"""The interface of an exact distribution: its density and its samples, at every time."""
 
 from abc import abstractmethod
 

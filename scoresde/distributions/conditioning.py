@@ -25,7 +25,7 @@ def condition(mixture: GaussianMixture, matrix: Tensor, y: Tensor, std: float) -
     Args:
         mixture: the prior.
         matrix: A, (m, d), acting on the flattened event.
-        y: what was measured, (m,).
+        y: the measured numbers, (m,).
         std: standard deviation of its noise, >= 0, in the units of y.
     """
     residual, root = _innovations(mixture, matrix, y[None], std)
@@ -43,7 +43,7 @@ def condition(mixture: GaussianMixture, matrix: Tensor, y: Tensor, std: float) -
 
 
 def log_evidence(mixture: GaussianMixture, matrix: Tensor, y: Tensor, std: float) -> Tensor:
-    """log p(y) in nats of each row of y, (n, m) -> (n,); what else, as for ``condition``."""
+    """log p(y) in nats of each row of y, (n, m) -> (n,); the rest as for ``condition``."""
     return _log_joint(mixture, *_innovations(mixture, matrix, y, std)).logsumexp(1)
 
 

@@ -85,12 +85,12 @@ class GaussianMixture(Distribution):
         return (self.basis * self.spectrum[:, None]) @ self.basis.mT
 
     def component(self, k: int) -> "GaussianMixture":
-        """The law given class k: a single Gaussian."""
+        """The distribution given class k: a single Gaussian."""
         one = GaussianMixture(torch.ones(1), self.means[k, None], self.covs[k, None], self.sde)
         return one.to(self.means.device)
 
     def marginal(self, t: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean (d,) and covariance (d, d) of the whole law at time t (one time)."""
+        """Mean (d,) and covariance (d, d) of the whole mixture at time t (one time)."""
         alpha, sigma2 = self._path(t, self.means)
         w, m = self.weights, self.means.flatten(1)
         mean = w @ m
@@ -110,7 +110,7 @@ class GaussianMixture(Distribution):
         return log_joint.softmax(1)
 
     def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """All by components, so that both ends of time are regular: v = -sigma (x0 + alpha score).
+        """From components, so that both ends of time are regular: v = -sigma (x0 + alpha score).
 
         x0_hat is bounded at every time; the others are finite at t = 0 too, unless a covariance is
         singular.
@@ -178,7 +178,7 @@ class GaussianMixture(Distribution):
         return rule.weights @ rule.values / self.dim
 
     def _quadrature(self, t: Tensor) -> Rule:
-        """A rule for integrals over p_t, made for p_t tr Cov[x0 | x_t], of which values it has."""
+        """A rule for integrals over p_t, made for p_t tr Cov[x0 | x_t], whose values it holds."""
         if self.dim > 2:
             raise ValueError(
                 f"expected at most two dimensions, got {self.dim}: no quadrature there; "
@@ -189,12 +189,12 @@ class GaussianMixture(Distribution):
         means, narrow = alpha * self.means.flatten(1), width.amin(1)
         if not bool((narrow > 0).all()):
             raise ValueError("expected a time above 0, got 0: point masses have no density there")
-        # of Cov[x0 | x_t], which is nothing else at t = 0; point masses have none
+        # the rounding error of Cov[x0 | x_t], all that is left near t = 0; point masses have none
         size = self.means.square().amax() + self.spectrum.amax()
         rounding = 1e4 * torch.finfo(size.dtype).eps ** 2 * size * (self.spectrum.amax() > 0)
 
         def coarse(centre: Tensor, half: Tensor) -> Tensor:
-            """Beside its width or a share of the distance, in widths, of any component."""
+            """Where a cell is wider than a component and than a share of its distance from it."""
             y = torch.einsum("nkd,kde->nke", centre[:, None] - means, self.basis) / width
             away = y.norm(dim=2) - math.sqrt(self.dim) * half[:, None] / narrow  # of the corners
             wide: Tensor = half[:, None] > narrow * (away / 4).clamp(min=1.5)
@@ -205,7 +205,7 @@ class GaussianMixture(Distribution):
             parts = [(self.log_prob(y, t).exp(), self.posterior_cov(y, t)) for y in x.split(4096)]
             return torch.cat([p * (c.diagonal(0, 1, 2).sum(1) + rounding) for p, c in parts])
 
-        reach = 9 * width.amax(1, keepdim=True)
+        reach = 9 * width.amax(1, keepdim=True)  # beyond it lies less than 1e-18 of a component
         low, high = (means - reach).amin(0), (means + reach).amax(0)
         return adaptive(spread, 0.5 * (low + high), 0.5 * (high - low).amax(), coarse)
 

@@ -2,7 +2,7 @@ r"""Integrals over one or two dimensions to about twelve digits, however narrow 
 
 A cube is cut into cells, and each cell that is too coarse into halves along every axis, in two
 stages: until ``coarse`` says of none that it could overlook something, and until each is smooth.
-The rule of a cell is that of Gauss and Legendre with n points along each axis. Of an integrand
+The rule of a cell is that of Gauss and Legendre with n points along each axis. For an integrand
 that is analytic up to an ellipse of Bernstein of parameter rho about a cell, the Legendre
 coefficients c_k fall as rho^-k and the error of the rule as rho^-2n, so that
 
@@ -30,9 +30,9 @@ class Rule(NamedTuple):
     """Nodes, their weights, and the values of the integrand for which they were chosen.
 
     Attributes:
-        x: (M, d).
-        weights: (M,), of the Lebesgue measure.
-        values: (M,).
+        x: nodes, (M, d).
+        weights: weights of the Lebesgue measure, (M,).
+        values: values of the integrand, (M,).
     """
 
     x: Tensor
@@ -49,9 +49,9 @@ def adaptive(
     """A rule for integrals of a function that does not change its sign, and of its likes.
 
     Args:
-        function: (M, d) -> (M,), analytic.
-        centre: of the cube, (d,).
-        half: half its side, ().
+        function: the integrand, (M, d) -> (M,), analytic.
+        centre: centre of the cube, (d,).
+        half: half the side of the cube, ().
         coarse: centres (N, d) and half sides (N,) of cells -> (N,), where to cut before looking.
     """
     d, found, total = len(centre), [], centre.new_zeros(())
@@ -97,7 +97,7 @@ def _tail(values: Tensor, transform: Tensor, d: int) -> Tensor:
 def _cut_while(
     coarse: Callable[[Tensor, Tensor], Tensor], centres: Tensor, halves: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The cells of which none is coarse."""
+    """The cells after cutting until none is coarse."""
     found = []
     while len(centres):
         rough = coarse(centres, halves)

@@ -18,7 +18,7 @@ from .matching import denoising_errors
 
 __all__ = ["excess_loss", "irreducible_loss", "loss_by_time"]
 
-CHUNK = 8192  # samples at a time: it bounds the memory of a law of many components
+CHUNK = 8192  # samples at a time: it bounds the memory of a mixture of many components
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def loss_by_time(
         denoiser: the model.
         x0: clean data in the model's units, (n, *).
         ts: times above 0, (T,).
-        generator: of the noise, on the device of x0.
+        generator: random generator of the noise, on the device of x0.
         **cond: conditions that hold for all samples.
     """
     z = torch.empty_like(x0).normal_(generator=generator)
@@ -53,14 +53,14 @@ def irreducible_loss(
 
         E |E[eps | x_t] - eps|^2/d = SNR mmse/d = 1 - sigma^2 E|score|^2/d.
 
-    By quadrature where the law is a mixture that has one (up to two dimensions, or one Gaussian),
-    else the loss of the exact denoiser on n samples.
+    By quadrature for a mixture in up to two dimensions and for one Gaussian, else the loss of the
+    exact denoiser on n samples.
 
     Args:
         law: the data, known exactly.
         ts: times above 0, (T,).
         n: number of samples where there is no quadrature.
-        generator: of the samples, on the device of the law.
+        generator: random generator of the samples, on the device of ``law``.
     """
     if isinstance(law, GaussianMixture) and (law.dim <= 2 or len(law.weights) == 1):
         ts = ts.to(law.means)
@@ -83,11 +83,11 @@ def excess_loss(
     with a variance far below that of the difference.
 
     Args:
-        denoiser: the model, of data distributed by the law in the model's units.
-        law: the truth, with the same process.
+        denoiser: the model of these data, in its own units.
+        law: the exact data distribution in those units, with the same process.
         ts: times above 0, (T,).
         n: number of samples.
-        generator: of the samples, on the device of the law.
+        generator: random generator of the samples, on the device of ``law``.
     """
 
     def errors(t: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def excess_loss(
 
 
 def _estimate(samples: Iterable[Tensor]) -> Estimate:
-    """Mean and standard error of each (n,)."""
+    """Mean and standard error of each set of samples (n,)."""
     pairs = [(e.mean(), e.std() / math.sqrt(len(e))) for e in samples]
     value, stderr = (torch.stack(column) for column in zip(*pairs, strict=True))
     return Estimate(value, stderr)

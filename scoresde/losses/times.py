@@ -124,8 +124,8 @@ class LogNormalTimes:
 
     Args:
         sde: the process.
-        mean: of log(sigma/alpha).
-        std: of log(sigma/alpha).
+        mean: mean of log(sigma/alpha).
+        std: standard deviation of log(sigma/alpha).
         t_eps: earliest time, above 0.
 
     References:

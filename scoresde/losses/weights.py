@@ -101,7 +101,7 @@ class min_snr:
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        """Refuse a weight that is not positive."""
+        """Raise an error unless gamma is positive."""
         _check_positive("gamma", self.gamma)
 
     def __call__(self, sde: SDE, t: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class edm:
     sigma_data: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse data without spread."""
+        """Raise an error unless sigma_data is positive."""
         _check_positive("sigma_data", self.sigma_data)
 
     def __call__(self, sde: SDE, t: Tensor) -> Tensor:

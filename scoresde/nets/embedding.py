@@ -1,4 +1,4 @@
-r"""What networks of paths share: conditions in one vector, and paths cut into pieces.
+r"""The parts that networks of paths share: conditions in one vector, and paths cut into pieces.
 
 A path (B, L, C) is a sequence of tokens: pieces of P neighbouring points, made P C numbers long
 and mapped to the width of the network. The last piece is filled up with copies of the last point,
@@ -14,12 +14,12 @@ __all__ = ["Embedding", "Pieces", "check_sizes"]
 
 
 class Embedding(nn.Module):
-    """One vector of all that is not the path: silu(A features(t) + label + B [c, known]).
+    """One vector for all that is not the path: silu(A features(t) + label + B [c, known]).
 
     Args:
-        size: of the vector.
+        size: length of the vector.
         classes: number K of labels; index K, or y = None, means "no label". 0 for none.
-        context: numbers in a vector c; an entry that is NaN, or c = None, means "not known".
+        context: length of a vector c; an entry that is NaN, or c = None, means "not known".
     """
 
     def __init__(self, size: int, classes: int = 0, context: int = 0) -> None:
@@ -42,7 +42,7 @@ class Embedding(nn.Module):
         return nn.functional.silu(e if c is None else e + self._known(c, e))
 
     def _known(self, c: Tensor, e: Tensor) -> Tensor:
-        """The numbers of c that are known, and which these are."""
+        """The known numbers of c, and which ones they are."""
         if self.vector is None or c.shape[1:] not in ((), (self.context,)):
             raise ValueError(
                 f"expected c (B, {self.context}), or no c if that is 0, got {tuple(c.shape)}: "
@@ -62,8 +62,8 @@ class Pieces(nn.Module):
 
     Args:
         channels: C, numbers at each point.
-        size: P, points in a piece.
-        width: of a token.
+        size: P, number of points in a piece.
+        width: width of a token.
     """
 
     def __init__(self, channels: int, size: int, width: int) -> None:
@@ -100,7 +100,7 @@ class Pieces(nn.Module):
 
 
 def check_sizes(net: nn.Module, least: int = 1, **sizes: int) -> None:
-    """Refuse sizes of a network that are no whole numbers, or too small."""
+    """Raise an error unless the sizes of a network are whole numbers, at least ``least``."""
     for name, size in sizes.items():
         if not (isinstance(size, int) and size >= least):
             raise ValueError(

@@ -28,7 +28,7 @@ __all__ = [
 
 
 def check_time(t: Tensor) -> None:
-    """Refuse a time that is neither one for all nor one for each sample."""
+    """Raise an error unless there is one time for all, or one for each sample."""
     if t.ndim > 1:
         raise ValueError(
             f"expected a time () or (B,), got {tuple(t.shape)}: pass one for all, or one for "
@@ -126,7 +126,7 @@ class _Trunk(nn.Module):
         return nn.functional.silu(e)
 
     def _joined(self, x: Tensor, c: Tensor | None) -> Tensor:
-        """x, the numbers of c that are known, and which these are: (B, inputs + 2 context)."""
+        """x, the known numbers of c, and which ones they are: (B, inputs + 2 context)."""
         if c is not None and (not self.context or c.shape[1:] not in ((), (self.context,))):
             raise ValueError(
                 f"expected c (B, {self.context}), or no c if that is 0, got {tuple(c.shape)}: "
@@ -155,13 +155,13 @@ class MLP(nn.Module):
     About 2 ms a training step of 512 points of the plane on two CPU cores.
 
     Args:
-        dim: numbers in one sample; any event shape is flattened.
-        width: of the hidden layers.
+        dim: number of entries of one sample; any event shape is flattened.
+        width: width of the hidden layers.
         depth: number of residual blocks.
         classes: number K of labels 0..K-1; index K, or y = None, means "no label". 0 for a net
             that takes none.
         dropout: probability with which a block's output is dropped in training.
-        context: numbers in a vector c that is joined to x; an entry that is NaN, or c = None,
+        context: length of a vector c that is joined to x; an entry that is NaN, or c = None,
             means "not known". Scale it to about 1. 0 for a net that takes none.
     """
 
@@ -199,8 +199,8 @@ class ConcatMLP(nn.Module):
         out = W_2 silu(W_1 [x, t] + b_1) + b_2
 
     Args:
-        dim: numbers in one sample; any event shape is flattened.
-        width: of the hidden layer.
+        dim: number of entries of one sample; any event shape is flattened.
+        width: width of the hidden layer.
     """
 
     def __init__(self, dim: int, width: int = 128) -> None:
@@ -221,9 +221,9 @@ class Classifier(nn.Module):
     """Noise-conditional classifier: logits of p(y | x_t = x).
 
     Args:
-        dim: numbers in one sample; any event shape is flattened.
+        dim: number of entries of one sample; any event shape is flattened.
         classes: number K of labels.
-        width: of the hidden layers.
+        width: width of the hidden layers.
         depth: number of residual blocks.
     """
 

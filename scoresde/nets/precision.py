@@ -14,7 +14,8 @@ class Autocast(nn.Module):
 
     Matrix products and convolutions run in 16 bits; time and its sines, normalisations, the
     arithmetic of the denoiser, the sampler's numbers and the state stay float32. Samples then
-    agree with float32's as laws, not one by one. ``denoiser.net = Autocast(denoiser.net)``.
+    agree with float32's in distribution, not one by one. To use it, set
+    ``denoiser.net = Autocast(denoiser.net)``.
 
     Args:
         net: called with (x, t, **cond).

@@ -74,12 +74,12 @@ class Transformer(nn.Module):
 
     Args:
         channels: C, numbers at each point of a path.
-        width: of a token, a multiple of ``heads``.
+        width: width of a token, a multiple of ``heads``.
         depth: number of blocks.
-        heads: of the attention.
-        piece: points in a token; 1 leaves the path as it is.
+        heads: number of heads of the attention.
+        piece: number of points in a token; 1 leaves the path as it is.
         classes: number K of labels 0..K-1; index K, or y = None, means "no label". 0 for none.
-        context: numbers in a vector c; an entry that is NaN, or c = None, means "not known".
+        context: length of a vector c; an entry that is NaN, or c = None, means "not known".
     """
 
     def __init__(

@@ -49,12 +49,12 @@ class UNet1d(nn.Module):
 
     Args:
         channels: C, numbers at each point of a path.
-        width: of the finest resolution; that of the coarser ones is twice as large.
+        width: width of the finest resolution; that of the coarser ones is twice as large.
         levels: number of resolutions.
-        piece: points in a token; 1 leaves the path as it is.
-        kernel: tokens that a convolution sees, odd.
+        piece: number of points in a token; 1 leaves the path as it is.
+        kernel: number of tokens that a convolution sees, odd.
         classes: number K of labels 0..K-1; index K, or y = None, means "no label". 0 for none.
-        context: numbers in a vector c; an entry that is NaN, or c = None, means "not known".
+        context: length of a vector c; an entry that is NaN, or c = None, means "not known".
     """
 
     def __init__(

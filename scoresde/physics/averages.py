@@ -1,4 +1,4 @@
-r"""Averages over p_t, and their integrals over time: what every law of this room is made of.
+r"""Averages over p_t, and their integrals over time, from which the other modules are built.
 
 Exact where that is possible: by 2 d points for quadratic functions of one Gaussian, by adaptive
 quadrature for a mixture in one or two dimensions. Elsewhere by samples alpha x0 + sigma z
@@ -22,9 +22,9 @@ __all__ = ["SAMPLES", "average", "check_times", "integral", "time_nodes"]
 Function = Callable[[Tensor, Tensor], Tensor]
 """(x, t) -> (B,) for states x (B, *) at the time t ()."""
 Nodes = Callable[[GaussianMixture, Tensor], tuple[Tensor, Tensor]]
-"""(law, t) -> nodes (M, *event) and their weights (M,), that sum to one."""
+"""(mixture, t) -> nodes (M, *event) and their weights (M,), that sum to one."""
 SAMPLES = 16384
-"""How many are averaged over where there is no quadrature."""
+"""Number of samples to average over where there is no quadrature."""
 CHUNK = 4096
 
 
@@ -40,13 +40,13 @@ def average(
     """E function(x_t, t) at each time, of the shape of t, with its standard error (0 if exact).
 
     Args:
-        denoiser: a law, or a network, for which x0 is needed.
+        denoiser: an exact distribution; or a network, for which x0 is needed.
         t: times, of any shape.
-        function: of states and one time.
-        x0: data to average over in place of the law, (n, *), in the model's units.
-        n: number of samples where the law has no exact rule.
-        generator: of the samples.
-        quadratic: whether the function is a quadratic one where the law is a Gaussian.
+        function: a function of states and one time.
+        x0: data to average over in place of the distribution, (n, *), in the model's units.
+        n: number of samples where the distribution has no exact rule.
+        generator: random generator of the samples.
+        quadratic: whether the function is quadratic in x where the distribution is Gaussian.
     """
     times = check_times(denoiser, t)
     rows = [
@@ -73,12 +73,12 @@ def integral(
         denoiser: see ``average``, as are those not named here.
         start: the earlier time.
         stop: the later time.
-        function: of states and one time.
+        function: a function of states and one time.
         x0: data.
         n: number of samples.
-        generator: of the samples.
+        generator: random generator of the samples.
         quadratic: see ``average``.
-        nodes: in time.
+        nodes: number of quadrature nodes in time.
     """
     ts, dt = time_nodes(denoiser.sde, start, stop, nodes)
     rows = _rows(denoiser, ts, function, x0, n, generator, quadratic)
@@ -92,8 +92,8 @@ def time_nodes(
 ) -> tuple[Tensor, Tensor]:
     """Gauss-Legendre nodes in log(1 + s/finest), s = sigma/alpha, and their weights dt.
 
-    Early times, where the law has its fine structure, get their share of nodes; and what is smooth
-    at t = 0 stays so.
+    Early times, where the distribution has its fine structure, get their share of nodes; and what
+    is smooth at t = 0 stays so.
     """
     if not 0 <= start < stop <= sde.t_max * (1 + 1e-12):
         raise ValueError(f"expected 0 <= start < stop <= {sde.t_max:.6g}, got {start} and {stop}")
@@ -107,7 +107,7 @@ def time_nodes(
 
 
 def check_times(denoiser: Denoiser, t: Tensor) -> Tensor:
-    """The times flat, in float64 on the CPU; or one clear error."""
+    """The times flat, in float64 on the CPU; raise an error if one is out of range."""
     times = torch.as_tensor(t).detach().to("cpu", torch.float64).flatten()
     low, high = float(times.min()), float(times.max())
     if low < 0 or high > denoiser.sde.t_max * (1 + 1e-12):
@@ -145,12 +145,12 @@ def _rows(
 def _data(
     denoiser: Denoiser, x0: Tensor | None, n: int, generator: torch.Generator | None
 ) -> Tensor:
-    """What was given, or samples of the law."""
+    """The data given, or samples of the distribution."""
     if x0 is None:
         if not isinstance(denoiser, Distribution):
             raise TypeError(
                 f"expected data x0 beside a {type(denoiser).__name__}, got none: only an exact "
-                "law can be sampled at every time; pass x0 (n, *) in the model's units"
+                "distribution can be sampled at every time; pass x0 (n, *) in the model's units"
             )
         x0 = denoiser.sample(n, generator=generator)
     if len(x0) < 2:

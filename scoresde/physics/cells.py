@@ -17,7 +17,7 @@ class Cells:
     Args:
         low: lower corner, one number for each axis, in the units of x.
         high: upper corner.
-        counts: cells along each axis, at least 2.
+        counts: number of cells along each axis, at least 2.
     """
 
     low: tuple[float, ...]
@@ -25,7 +25,7 @@ class Cells:
     counts: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a box without a volume."""
+        """Raise an error unless the box has a volume and at least two cells along each axis."""
         sizes = {len(self.low), len(self.high), len(self.counts)}
         ends = zip(self.low, self.high, strict=False)
         if len(sizes) != 1 or 0 in sizes or not all(a < b for a, b in ends):

@@ -30,9 +30,9 @@ class Memorisation(NamedTuple):
 
     Attributes:
         nearest: index of the nearest training point, (B,).
-        distance: to it, in the units of the data, (B,).
-        ratio: d1/d2, of the distances to the nearest and the second nearest, (B,).
-        share: of samples with d1 below ``threshold`` d2, with its standard error, ().
+        distance: distance to that point, in the units of the data, (B,).
+        ratio: d1/d2, the ratio of the distances to the nearest and the second nearest, (B,).
+        share: share of samples with d1 below ``threshold`` d2, with its standard error, ().
         expected: that share for new points of a density in d dimensions, threshold^d.
     """
 
@@ -44,7 +44,7 @@ class Memorisation(NamedTuple):
 
 
 def memorisation(samples: Tensor, train: Tensor, threshold: float = 1 / 3) -> Memorisation:
-    r"""Are these samples copies of training points? By the ratio of two distances.
+    r"""Tell by the ratio of two distances whether samples are copies of training points.
 
     A sample counts as a copy where d1 < threshold d2. For new points of a smooth density, and many
     training points, P(d1 < r d2) = r^d with d the dimension of the data (that of the space here):
@@ -52,9 +52,9 @@ def memorisation(samples: Tensor, train: Tensor, threshold: float = 1 / 3) -> Me
     dimensions or are few, with the share of held-out data.
 
     Args:
-        samples: (B, *).
+        samples: samples of the model, (B, *).
         train: training points (n, *), n >= 2, without duplicates.
-        threshold: of the ratio; 1/3 is usual.
+        threshold: the ratio below which a sample is a copy; 1/3 is usual.
 
     References:
         Gu et al. 2023 (arXiv:2310.02664): the ratio 1/3.

@@ -34,7 +34,7 @@ from .information import mutual_information
 __all__ = ["Criterion", "clone_probability", "collapse_time", "speciation_time"]
 
 Criterion = Literal["covariance", "density", "drift"]
-"""Which of the definitions of a speciation time."""
+"""The definitions of a speciation time."""
 
 
 def speciation_time(
@@ -47,7 +47,7 @@ def speciation_time(
     instability: only its density has.
 
     Args:
-        denoiser: a mixture; or another law or a network with x0.
+        denoiser: a mixture; or another distribution, or a network, with x0.
         criterion: "covariance", "density" or "drift".
         x0: data (n, *) in the model's units, for their mean and covariance.
 
@@ -80,7 +80,7 @@ def clone_probability(
     n: int = SAMPLES,
     generator: torch.Generator | None = None,
 ) -> Estimate:
-    r"""Probability that two reverse walks from the same x_t end in the same class, as t.
+    r"""Probability that two reverse paths from the same x_t end in the same class, as t.
 
         phi(t) = E sum_c p(c | x_t)^2,
 
@@ -91,17 +91,17 @@ def clone_probability(
     Args:
         law: a ``GaussianMixture`` or ``Empirical``.
         t: times above 0 for point masses, of any shape.
-        classes: of each component, integers (K,); each its own class if not given.
+        classes: the class of each component, integers (K,); if not given each is its own class.
         n: number of samples where there is no quadrature.
-        generator: of the samples.
+        generator: random generator of the samples.
 
     References:
         Biroli et al. 2024 (two clones).
     """
     if not isinstance(law, GaussianMixture | Empirical):
         raise TypeError(
-            f"expected a law with classes, got {type(law).__name__}: a GaussianMixture, or "
-            "Empirical(points, sde)"
+            f"expected a distribution with classes, got {type(law).__name__}: pass a "
+            "GaussianMixture, or Empirical(points, sde)"
         )
 
     def same(x: Tensor, t: Tensor) -> Tensor:
@@ -122,12 +122,12 @@ def collapse_time(law: Distribution, n: int, samples: int = SAMPLES, seed: int =
     near the data, only if n grows exponentially with the dimension.
 
     Args:
-        law: of the data; ``GaussianMixture`` with the mean and covariance of the points if it is
-            not known (a Gaussian has the most information for its covariance, so the time that
-            results is an upper bound).
+        law: the distribution of the data; if it is not known, a ``GaussianMixture`` with the mean
+            and covariance of the points (a Gaussian has the most information for its covariance,
+            so the time that results is an upper bound).
         n: number of training points.
-        samples: for a law without quadrature.
-        seed: of these samples, the same at all times.
+        samples: number of samples for a distribution without quadrature.
+        seed: random seed of these samples, the same at all times.
 
     References:
         Biroli et al. 2024 (collapse as the condensation of a random-energy model).
@@ -144,7 +144,7 @@ def collapse_time(law: Distribution, n: int, samples: int = SAMPLES, seed: int =
     if not excess(low) > 0 > excess(high):
         raise ValueError(
             f"expected I(x0; x_t) to cross log {n} between t = 1e-9 and {law.sde.t_max:.6g}: the "
-            "law has fewer than n separate points, or the process ends before it forgets them"
+            "data have fewer than n separate points, or the process ends before it forgets them"
         )
     return _bisect(excess, low, high)
 
@@ -208,7 +208,7 @@ def _first_from_noise(denoiser: Denoiser, function: Callable[[Tensor], float]) -
 
 def _bisect(function: Callable[[Tensor], float], low: Tensor, high: Tensor) -> Tensor:
     """The root of a function that is positive at low and negative at high."""
-    for _ in range(46):
+    for _ in range(46):  # to 2^-46, about 1e-14, of the interval
         middle = 0.5 * (low + high)
         low, high = (middle, high) if function(middle) > 0 else (low, middle)
     return 0.5 * (low + high)

@@ -15,7 +15,7 @@ in one way only into
     e = grad phi + r,     div(p r) = 0,     E_p |e|^2 = E_p |grad phi|^2 + E_p |r|^2,
 
 (Helmholtz, with weight p). The second part stirs p without changing it: a path weight counts it,
-the law of the samples, to first order, does not.
+the distribution of the samples, to first order, does not.
 
 References:
     Nelson 1966, "Derivation of the Schroedinger equation from Newtonian mechanics" (current and
@@ -70,7 +70,7 @@ def osmotic_velocity(denoiser: Denoiser, x: Tensor, t: Tensor) -> Tensor:
     ``denoiser.velocity`` plus and minus it are the drifts of the SDE forwards and backwards.
 
     Args:
-        denoiser: whose score is used.
+        denoiser: the denoiser whose score is used.
         x: points (B, *), in the model's units.
         t: time, () or (B,).
     """
@@ -105,8 +105,8 @@ def stream_lines(
     Args:
         field: (B, *) -> (B, *): a current or a velocity, at a time of your choice.
         x: where the lines begin, (B, *).
-        length: of each, in the units of x; negative for against the field.
-        steps: of equal length.
+        length: length of each line, in the units of x; negative to go against the field.
+        steps: number of steps, of equal length.
     """
     if steps < 1 or x.ndim < 2:
         raise ValueError(
@@ -153,7 +153,7 @@ def helmholtz(
 
     Args:
         field: e at one time, (N, d) -> (N, d), of float64 points: ``lambda x: net.score(x, t) -
-            law.score(x, t)``; cast inside what is asked of a network in float32.
+            mixture.score(x, t)``; cast inside what is asked of a network in float32.
         log_p: log density at that time, up to a constant, (N, d) -> (N,).
         cells: a box that holds the density, in one or two dimensions, or coarse in three.
     """

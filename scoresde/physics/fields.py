@@ -15,7 +15,7 @@ from ..likelihood.flow import pull_each
 __all__ = ["Scalar", "Vector", "check_field", "dot", "gradient", "jacobian"]
 
 Scalar = Callable[[Tensor, Tensor], Tensor]
-"""A scalar field, (x (B, *), t) -> (B,): ``law.log_prob``, say."""
+"""A scalar field, (x (B, *), t) -> (B,): ``mixture.log_prob``, say."""
 Vector = Callable[[Tensor, Tensor], Tensor]
 """A vector field, (x (B, *), t) -> (B, *): ``denoiser.score``, say."""
 
@@ -43,7 +43,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def check_field(x: Tensor, t: Tensor) -> None:
-    """Refuse points without a batch, integers, and times that do not fit them."""
+    """Raise an error unless x is a batch of floating points and t fits it."""
     if x.ndim < 2 or not x.is_floating_point():
         raise ValueError(
             f"expected floating points x (B, *), got {x.dtype} {tuple(x.shape)}: for points on "

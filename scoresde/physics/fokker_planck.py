@@ -7,8 +7,8 @@ For dX = f X dt + g dW in d dimensions, with l = log p and s = grad l,
     d_t s = grad [ -f x.s + g^2/2 (div s + |s|^2) ],
 
 three forms of one equation: divide by p, then take the gradient. A residual is the left side minus
-the right; an exact law has none. A learned score that has one is the score of no process with
-these f and g, whatever it was trained on.
+the right; an exact density has none. A learned score that has one is the score of no process
+with these f and g, whatever it was trained on.
 
 References:
     Song et al. 2021 (arXiv:2011.13456), app. D.1 (the density); Lai et al. 2023
@@ -30,14 +30,15 @@ __all__ = ["density_residual", "flow_log_prob", "log_density_residual", "score_r
 
 
 def log_density_residual(log_p: Scalar, sde: SDE, x: Tensor, t: Tensor) -> Tensor:
-    """d_t l + f (d + x.s) - g^2/2 (div s + |s|^2) at x, (B,), in 1/time; 0 for an exact law.
+    """d_t l + f (d + x.s) - g^2/2 (div s + |s|^2) at x, (B,), in 1/time; 0 for an exact one.
 
     It is the residual of p divided by p: a relative rate of creation of probability, whose mean
     under p is the rate at which the total would change.
 
     Args:
         log_p: log density in nats, (x (B, *), t) -> (B,), twice differentiable in x and once in
-            t by ``torch.func``: ``law.log_prob``, or ``flow_log_prob(denoiser)`` for a network.
+            t by ``torch.func``: ``mixture.log_prob``, or for a network
+            ``flow_log_prob(denoiser)``.
         sde: the process that the density should follow.
         x: points (B, *), in the model's units.
         t: time, () or (B,).
@@ -93,8 +94,9 @@ def flow_log_prob(denoiser: Denoiser, prior: Terminal | None = None, steps: int 
 
     Args:
         denoiser: the model, in its own units.
-        prior: a law whose ``log_prob(x, t)`` is exact at t_max; the process's prior if not given.
-        steps: more for a smaller t.
+        prior: a distribution whose ``log_prob(x, t)`` is exact at t_max; the process's prior if
+            not given.
+        steps: number of steps; take more for a smaller t.
 
     Returns:
         (x (B, *), t () or (B,)) -> (B,) in nats.
@@ -117,7 +119,7 @@ def flow_log_prob(denoiser: Denoiser, prior: Terminal | None = None, steps: int 
 
 
 def _rk4(denoiser: Denoiser, x: Tensor, t: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """A step of x and of the integral of the divergence."""
+    """One step h from t: the new x, and the integral of the divergence over the step."""
 
     def slope(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         velocity, jac = jacobian(lambda x: denoiser.velocity(x, t), x)
@@ -132,7 +134,7 @@ def _rk4(denoiser: Denoiser, x: Tensor, t: Tensor, h: Tensor) -> tuple[Tensor, T
 
 
 def _rates(sde: SDE, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """F and g^2 in the dtype of x, () or (B,)."""
+    """The rates f and g^2 in the dtype of x, () or (B,)."""
     f, g2 = sde.rates(t)
     return f.to(x.dtype), g2.to(x.dtype)
 

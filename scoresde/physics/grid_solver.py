@@ -67,11 +67,12 @@ def denoising(denoiser: Denoiser, noise: float = 1.0) -> Transport:
     r"""A way back: u = f x - (1 + noise^2)/2 g^2 score, D = noise^2 g^2/2.
 
     All have the same marginals if the score is exact, and no two if it is not: a guided, a
-    mis-scaled or a learned score makes a different law by each. That of the ODE is more accurate
-    by its paths, ``cells.density(lambda x: flow_log_prob(denoiser)(x, t))``, than by the grid.
+    mis-scaled or a learned score makes a different distribution by each. The density of the ODE
+    is more accurate by its paths, ``cells.density(lambda x: flow_log_prob(denoiser)(x, t))``, than
+    by the grid.
 
     Args:
-        denoiser: whose score is used; wrap it for guidance.
+        denoiser: the denoiser whose score is used; wrap it for guidance.
         noise: 1 for the reverse SDE, 0 for the probability-flow ODE (in either direction of
             time), in between or above for the others of the family.
 
@@ -111,10 +112,10 @@ def evolve(
 
     Args:
         transport: ``noising(sde)``, ``denoising(denoiser)``, or your own.
-        cells: the box; what would leave it is reflected, so it must hold all of the law.
+        cells: the box; what would leave it is reflected, so it must hold all of the mass.
         p: densities at the middles of the cells, (*counts), not negative.
         ts: times (T,), increasing for a noising and decreasing for a denoising transport.
-        substeps: equal steps from each time to the next.
+        substeps: number of equal steps from each time to the next.
         theta: 1 for implicit Euler, 1/2 for Crank-Nicolson; see the head of this module.
     """
     _check(transport, cells, p, ts, substeps, theta)
@@ -132,7 +133,7 @@ def evolve(
 def _step(
     transport: Transport, cells: Cells, p: Array, middle: Tensor, h: float, theta: float
 ) -> Array:
-    """All axes but the last by half a step, the last by a whole one, and back."""
+    """Strang: sweep all axes but the last by half a step, the last by a whole one, and back."""
     size, sign, last = abs(h), float(np.sign(h)), cells.dim - 1
     rates = [_rates(transport, cells, axis, middle, sign) for axis in range(cells.dim)]
     for axis in range(last):

@@ -7,14 +7,14 @@ For a linear process dX = f X dt + g dW, in nats:
 
 Every function takes times of any shape and returns an ``Estimate`` (value, stderr) of that shape:
 exact, with stderr 0, for one Gaussian in any dimension and for mixtures in one or two; from n
-samples for other laws. Those that need no density take a network too, with data x0 (n, *) in the
-model's units to average over.
+samples for other distributions. Those that need no density take a network too, with data x0
+(n, *) in the model's units to average over.
 
 >>> import torch
 >>> from scoresde.data import gm1
 >>> from scoresde.sde import VPSDE
->>> law, t = gm1(VPSDE()), torch.tensor([0.1, 1.0])
->>> entropy(law, t).value.round(decimals=6).tolist()
+>>> data, t = gm1(VPSDE()), torch.tensor([0.1, 1.0])
+>>> entropy(data, t).value.round(decimals=6).tolist()
 [1.337679, 1.418953]
 
 References:
@@ -49,9 +49,9 @@ def entropy(
 
     Args:
         law: the data, known exactly.
-        t: times; 0 too, unless the law has point masses.
+        t: times; 0 too, unless the distribution has point masses.
         n: number of samples where there is no quadrature.
-        generator: of the samples.
+        generator: random generator of the samples.
     """
     return average(law, t, lambda x, t: -law.log_prob(x, t), None, n, generator, quadratic=True)
 
@@ -61,14 +61,14 @@ def kl_to_prior(
 ) -> Estimate:
     """KL(p_t || prior_t) in nats: what it costs to start the reverse process at t from the prior.
 
-    For a variance-preserving process the prior is the stationary law N(0, I), and this is the free
+    For a variance-preserving process the prior is the stationary N(0, I), and this is the free
     energy, in units of kT, that the process has still to lose.
 
     Args:
         law: the data, known exactly.
         t: times.
         n: number of samples where there is no quadrature.
-        generator: of the samples.
+        generator: random generator of the samples.
     """
 
     def excess(x: Tensor, t: Tensor) -> Tensor:
@@ -87,11 +87,11 @@ def fisher_information(
     """I_F = E|score|^2 = -E div score, in 1/units of x squared, of the shape of t.
 
     Args:
-        denoiser: a law; or a network, whose own score is squared.
+        denoiser: an exact distribution; or a network, whose own score is squared.
         t: times; above 0 for a network.
         x0: data to average over, needed for a network.
         n: number of samples where there is no quadrature.
-        generator: of the samples.
+        generator: random generator of the samples.
     """
     square = lambda x, t: denoiser.score(x, t).square().flatten(1).sum(1)
     return average(denoiser, t, square, x0, n, generator, quadratic=True)
@@ -113,7 +113,7 @@ def entropy_rate(
         t: times.
         x0: data.
         n: number of samples.
-        generator: of the samples.
+        generator: random generator of the samples.
     """
     fisher = fisher_information(denoiser, t, x0, n, generator)
     f, g2 = denoiser.sde.rates(t.to(fisher.value))
@@ -129,7 +129,7 @@ def mutual_information(
         law: the data, known exactly.
         t: times above 0, where it is infinite.
         n: number of samples where there is no quadrature.
-        generator: of the samples.
+        generator: random generator of the samples.
     """
     h = entropy(law, t, n, generator)
     noise = 0.5 * law.event.numel() * (1 + (2 * math.pi * law.sde.sigma2(t.to(h.value))).log())
@@ -147,14 +147,14 @@ def information_rate(
 
         dI(x0; x_t)/dt = 1/2 mmse d(snr)/dt = -g^2/(2 sigma^2) E|eps_hat - eps|^2.
 
-    The eps loss is a rate of information: of a network it gives a loss that is no less.
+    The eps loss is a rate of information: that of a network is never smaller than the exact one.
 
     Args:
-        denoiser: a law, or a network with data.
+        denoiser: an exact distribution, or a network with data.
         t: times above 0.
         x0: data to average over, needed for a network.
         n: number of samples where there is no quadrature.
-        generator: of the samples.
+        generator: random generator of the samples.
     """
     times = check_times(denoiser, t)
     if x0 is None and isinstance(denoiser, Distribution):

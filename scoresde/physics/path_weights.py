@@ -7,9 +7,9 @@ from the prior and driven by s_m. Both have the same noise g, so
 
 and forgetting all of a path but its end can only lower it: KL(p_0 || p_m^SDE) <= KL(P || P_m).
 It says nothing about the probability-flow ODE of the same model. Two ODEs with different
-velocities have mutually singular laws on paths, so no such KL exists; and where the noise of the
-SDE forgets an error of the score, the ODE carries it to the end (a score 10 per cent too long on
-Gaussian data of variance 1/4: the bound is 0.057, the SDE's KL 0.009, the ODE's 0.497).
+velocities have mutually singular distributions of paths, so no such KL exists; and where the noise
+of the SDE forgets an error of the score, the ODE carries it to the end (a score 10 per cent too
+long on Gaussian data of variance 1/4: the bound is 0.057, the SDE's KL 0.009, the ODE's 0.497).
 
 References:
     Song, Durkan, Murray and Ermon 2021 (arXiv:2101.09258), theorem 1.
@@ -74,13 +74,13 @@ def path_kl(
     Exact for a mixture in one or two dimensions, whatever the model; else from n samples.
 
     Args:
-        model: what is judged; conditions bound, in its own units.
-        law: the truth in those units, with the same process.
-        t_eps: where the reverse walk stops, and the two laws are compared: 0 if both are regular
-            there, else sde.t_eps, if not given.
+        model: the model to judge; conditions bound, in its own units.
+        law: the reference distribution in those units, with the same process.
+        t_eps: time at which the reverse process stops and the two distributions are compared; if
+            not given, 0 if both are regular there, else sde.t_eps.
         n: number of samples where there is no quadrature.
-        generator: of the samples.
-        nodes: of the quadrature in time.
+        generator: random generator of the samples.
+        nodes: number of nodes of the quadrature in time.
 
     References:
         Song, Durkan, Murray and Ermon 2021 (arXiv:2101.09258), theorem 1.
@@ -107,15 +107,15 @@ def weighted_paths(
         R = log p_T(x_T)/prior(x_T) + sum_k [g^2 h/2 |D|^2 + g sqrt(h) D z],    D = s - s_m.
 
     On every grid E e^{-R} = 1 exactly, E[e^{-R} h(x)] is the mean of h over the ends of the
-    model's own walk, and E R is the KL of the two walks, which tends to ``path_kl``. The mean of
-    e^{-R} is ruled by rare paths: trust it where R is of order one.
+    model's own paths, and E R is the KL of the two path measures, which tends to ``path_kl``. The
+    mean of e^{-R} is ruled by rare paths: trust it where R is of order one.
 
     Args:
-        model: what is judged.
-        law: the truth, with the same process.
+        model: the model to judge.
+        law: the reference distribution, with the same process.
         ts: decreasing times, from t_max to a time where both scores are finite.
         n: number of paths.
-        generator: of the samples and of the noise, on the device of the law.
+        generator: random generator of the samples and the noise, on the device of ``law``.
     """
     _check_process(model, law)
     grid, sde, difference = check_grid(ts, law.sde), law.sde, score_difference(model, law)
@@ -133,7 +133,7 @@ def weighted_paths(
 
 
 def score_difference(model: Denoiser, law: Distribution) -> Function:
-    """s - s_m at states of the law, the model called in the dtype of its own parameters."""
+    """s - s_m at states of ``law``, the model called in the dtype of its own parameters."""
 
     def difference(x: Tensor, t: Tensor) -> Tensor:
         own = anchor(model, x)
@@ -148,6 +148,6 @@ def _check_process(model: Denoiser, law: Distribution) -> None:
     mine, true = (torch.stack([sde.log_alpha(times), sde.sigma(times)]) for sde in both)
     if not torch.allclose(mine, true, rtol=1e-6, atol=1e-9):
         raise ValueError(
-            f"expected one process, got {both[0]} for the model and {both[1]} for the law: paths "
-            "of two different noises cannot be compared"
+            f"expected one process, got {both[0]} for the model and {both[1]} for the reference: "
+            "paths of two different noises cannot be compared"
         )

@@ -9,7 +9,7 @@ as its free energy (kT = 1). With s the score of p_t and B = -2 log alpha:
 
 Sigma is the log ratio of a path's probability to that of its reverse, and depends on the two ends
 alone because the kernel is reversible with respect to pi. DDPM's kernel is so at any beta_i;
-Euler-Maruyama's is not, it has another stationary law.
+Euler-Maruyama's is not: it has another stationary distribution.
 
 References:
     Seifert 2005 (arXiv:cond-mat/0503686); Gross 1975 (log-Sobolev); Ho et al. 2020 (the chain).
@@ -49,11 +49,11 @@ def entropy_production_rate(
     """-dKL(p_t || pi)/dt = g^2/2 E|score + x|^2 >= 0 in nats, of the shape of t.
 
     Args:
-        denoiser: a law; or a network, whose own score is used.
+        denoiser: an exact distribution; or a network, whose own score is used.
         t: times; above 0 for a network.
         x0: data to average over, needed for a network, in the model's units.
         n: number of samples where there is no quadrature.
-        generator: of the samples.
+        generator: random generator of the samples.
     """
     _check_stationary(denoiser.sde)
     return average(denoiser, t, _dissipation(denoiser), x0, n, generator, quadratic=True)
@@ -72,12 +72,12 @@ def entropy_production(
 
     Args:
         denoiser: see ``entropy_production_rate``, as are those not named here.
-        start: 0 for a law that is regular there, else sde.t_eps, if not given.
-        stop: sde.t_max if not given.
+        start: the earlier time; if not given, 0 if the score is finite there, else sde.t_eps.
+        stop: the later time; sde.t_max if not given.
         x0: data.
         n: number of samples.
-        generator: of the samples.
-        nodes: of the quadrature in time.
+        generator: random generator of the samples.
+        nodes: number of nodes of the quadrature in time.
     """
     sde = denoiser.sde
     _check_stationary(sde)
@@ -100,7 +100,7 @@ def relative_entropy_decay(
         law: the data, known exactly.
         t: times.
         n: number of samples where there is no quadrature.
-        generator: of the samples.
+        generator: random generator of the samples.
     """
     _check_stationary(law.sde)
     kl = kl_to_prior(law, t, n, generator)
@@ -110,10 +110,10 @@ def relative_entropy_decay(
 
 @dataclass(frozen=True)
 class ForwardKernel:
-    """The forward law of the end of a walk given its beginning: x = scale x0 + sqrt(var) z.
+    """The end of a forward path given its beginning: x = scale x0 + sqrt(var) z.
 
     Args:
-        scale: factor of x0.
+        scale: factor in front of x0.
         var: variance of the noise.
     """
 
@@ -145,24 +145,24 @@ class ForwardKernel:
         return cls(scale, var)
 
     def push(self, law: GaussianMixture) -> GaussianMixture:
-        """The law of the end of the walk when it begins with this one."""
+        """The distribution of the end of a path whose beginning has this one."""
         eye = torch.eye(law.dim, dtype=law.means.dtype, device=law.means.device)
         covs = self.scale**2 * law.covs + self.var * eye
         return GaussianMixture(law.weights, self.scale * law.means, covs, law.sde)
 
     def path_entropy(self, law: GaussianMixture, x0: Tensor, x: Tensor) -> Tensor:
-        """Sigma = log (p_0/pi)(x0) - log (p/pi)(x) in nats, p the exact law of x: (B,).
+        """Sigma = log (p_0/pi)(x0) - log (p/pi)(x) in nats, p the exact density of x: (B,).
 
         Args:
             law: p_0.
-            x0: where the walks begin, (B, *).
+            x0: where the paths begin, (B, *).
             x: where they end, (B, *).
         """
         begin = law.log_prob(x0) - STATIONARY.log_prob(x0)
         return begin - self.push(law).log_prob(x) + STATIONARY.log_prob(x)
 
     def fluctuation(self, law: GaussianMixture) -> Tensor:
-        r"""E e^{-Sigma} over the walks, (), in closed form: 1 if the kernel is reversible.
+        r"""E e^{-Sigma} over the paths, (), in closed form: 1 if the kernel is reversible.
 
             E e^{-Sigma} = int p(x) pi'(x)/pi(x) dx,      pi' = N(0, r), r = scale^2 + var,
 
@@ -196,5 +196,5 @@ def _check_stationary(sde: SDE) -> None:
     if not isinstance(sde, VariancePreserving):
         raise TypeError(
             f"expected a variance-preserving process, got {type(sde).__name__}: only these relax "
-            "to a stationary law N(0, I); use VPSDE, CosineVPSDE or the sde() of a chain"
+            "to a stationary N(0, I); use VPSDE, CosineVPSDE or the sde() of a chain"
         )
