@@ -1,4 +1,4 @@
-"""Diffusion models in continuous time: one Gaussian path, walked as a chain, an SDE or an ODE."""
+"""Diffusion models in continuous time: one Gaussian path, run as a chain, an SDE or an ODE."""
 
 from .chain import ChainSDE, DDPMChain
 from .denoiser import (

@@ -126,16 +126,16 @@ def _check_quantities(
 
 
 def check_sampler(sampler: Sampler, sde: SDE | None = None, slack: float = 0.15) -> None:
-    """Check a sampler on Gaussian data, where its law is known without Monte Carlo.
+    """Check a sampler on Gaussian data, where its distribution is known without Monte Carlo.
 
     It converges with its stated ``order`` (slope over 80 to 640 steps of the log-SNR grid, within
     ``slack``; at least that order for predictor-correctors); its samples follow ``moments`` within
     5 standard errors; it leaves its input alone, repeats itself with the same seed, takes any
-    event shape, walks an increasing grid if and only if it draws no noise, and calls the
+    event shape, takes an increasing grid if and only if it draws no noise, and calls the
     denoiser once for every row of its table.
 
     Args:
-        sampler: to be checked.
+        sampler: the sampler to check.
         sde: the process, VPSDE() if not given.
         slack: allowed deviation of the slope.
     """
@@ -151,7 +151,7 @@ def check_sampler(sampler: Sampler, sde: SDE | None = None, slack: float = 0.15)
 
 
 def law_error(sampler: Sampler, law: GaussianMixture, ts: Tensor) -> float:
-    """Distance of mean and covariance at the end of the grid from the truth (exact start)."""
+    """Distance of mean and covariance at the end of the grid from the reference (exact start)."""
     means, covs = moments(sampler, law, ts)
     mean, cov = law.marginal(ts[-1])
     return math.hypot(float((means[-1] - mean).norm()), float((covs[-1] - cov).norm()))
@@ -169,7 +169,7 @@ def _check_order(sampler: Sampler, law: GaussianMixture, slack: float) -> None:
     steps = [40, 80, 160, 320] if stated > 2 else [80, 160, 320, 640]
     errors = [law_error(sampler, law, log_snr(law.sde, n)) for n in steps]
     if max(errors) < 1e-12:
-        return  # exact on this law
+        return  # exact on this distribution
     order = fitted_order(steps, errors)
     # Two biases may cancel for a while, and on a log-SNR grid methods of odd order gain one.
     faster = isinstance(sampler, PredictorCorrector) or stated > 2
@@ -214,11 +214,11 @@ def _check_walk(sampler: Sampler, law: GaussianMixture) -> None:
             return
         raise AssertionError("an increasing grid must be refused by a sampler with noise")
     there_and_back = sampler(law, sampler(law, x, ts.flip(0)), ts)
-    assert bool(torch.isfinite(there_and_back).all()), "an increasing grid is walked"
+    assert bool(torch.isfinite(there_and_back).all()), "an increasing grid is integrated"
 
 
 class _Counting(Denoiser):
-    """Counts the evaluations of a law."""
+    """Counts the evaluations of a distribution."""
 
     def __init__(self, law: GaussianMixture) -> None:
         super().__init__(law.sde)

@@ -7,8 +7,9 @@ Multiplying the density at every time by h(x, t)^scale adds to the score,
 
 so every sampler works with it unchanged. With scale 1 and h = p(y | x_t = x) it is the exact
 conditional denoiser (Bayes). With any other scale the tilted densities p_t p(y|x_t)^scale are not
-the forward process of any data law: what comes out is neither p_0 p(y|x)^scale nor the same for
-ODE and SDE. ``samplers.FeynmanKac`` samples the tilted law itself, from what ``tilt`` says here.
+the forward process of any data distribution: what comes out is neither p_0 p(y|x)^scale nor the
+same for ODE and SDE. ``samplers.FeynmanKac`` samples the tilted distribution itself, from what
+``tilt`` says here.
 
     Guided, classifier_log_prob, on_denoised      a classifier, an energy, a reward
     ClassifierFree, Rescaled                      two models of one network; autoguidance
@@ -18,7 +19,7 @@ Each wraps a denoiser, so they compose: Guided(ClassifierFree(c, u, 2.0), log_h)
 
 References:
     Dhariwal and Nichol 2021 (arXiv:2105.05233), sec. 4; Ho and Salimans 2022 (arXiv:2207.12598);
-    Bradley and Nakkiran 2024 (arXiv:2408.09000): which law guidance samples.
+    Bradley and Nakkiran 2024 (arXiv:2408.09000): which distribution guidance samples.
 """
 
 from ..tilt import Tilt

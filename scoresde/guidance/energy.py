@@ -79,21 +79,21 @@ class Guided(Wrapper):
         return gradient, log_h
 
     def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """That of the denoiser within, with the pull added to its score."""
+        """The prediction of the denoiser within, with the pull added to its score."""
         inner = self.denoiser.predict(quantity, x, t, **cond)
         return tilted(self.sde, quantity, t, inner, self.pull(x, t))
 
     def along(
         self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
     ) -> Along:
-        """U x + w (x0_hat + sigma^2/alpha pull), with the gains of all times at hand."""
+        """The answers u x + w (x0_hat + sigma^2/alpha pull), with all gains at hand."""
         evaluate, times = self.denoiser.along(ts, x, u, w, **cond), onto(ts, x)
         gain = self.sde.sigma2(ts) / self.sde.alpha(ts)
         gains = (gain if w is None else w * gain).tolist()
         return lambda k, x: evaluate(k, x).add(self.pull(x, times[k]), alpha=gains[k])
 
     def tilt(self, x: Tensor, t: Tensor, **cond: Any) -> Tilt:
-        """q (p h)^scale/p^scale: right where h = p(y | x_t), whose p h is a law of its own."""
+        """q (p h)^scale/p^scale: right where h = p(y | x_t), whose p h is a density of its own."""
         inner, pull = self.denoiser.tilt(x, t, **cond), self.gradient(x, t)
         more = 2 * dot(inner.base, pull) + dot(pull, pull)  # |s + pull|^2 - |s|^2
         score = inner.score + self.scale * pull
@@ -106,12 +106,12 @@ class Guided(Wrapper):
         return x0_hat, inner + self.scale * gradient, log_h + self.scale * more
 
     def log_target(self, x: Tensor, t: Tensor) -> Tensor:
-        """scale log h(x, t), (B,): what the law of the samples is to be multiplied with."""
+        """scale log h(x, t), (B,): log of the factor on the samples' distribution."""
         return self.scale * self.log_h(x, t) + self.denoiser.log_target(x, t)
 
     @property
     def samples(self) -> int | None:
-        """Those of the denoiser within, or of log h where it says so."""
+        """The number of samples of the denoiser within, or of log h where it says so."""
         return super().samples or getattr(self.log_h, "samples", None)
 
     def part(self, index: slice) -> "Guided":
@@ -137,11 +137,11 @@ class OnDenoised:
 
     @property
     def samples(self) -> int | None:
-        """Those of the denoiser, or of the reward where it says so."""
+        """The number of samples of the denoiser, or of the reward where it says so."""
         return self.denoiser.samples or getattr(self.reward, "samples", None)
 
     def part(self, index: slice) -> "OnDenoised":
-        """For these samples of a batch."""
+        """The same for these samples of a batch."""
         return OnDenoised(self.denoiser.part(index), _part(self.reward, index))
 
 

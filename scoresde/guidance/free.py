@@ -93,7 +93,7 @@ class ClassifierFree(Wrapper):
 
     @property
     def samples(self) -> int | None:
-        """Those of either model."""
+        """The number of samples of either model."""
         return super().samples or self.unconditional.samples
 
     def part(self, index: slice) -> "ClassifierFree":
@@ -104,7 +104,7 @@ class ClassifierFree(Wrapper):
     def pair(
         self, quantity: Quantity, x: Tensor, t: Tensor, cond: dict[str, Any]
     ) -> tuple[Tensor, Tensor]:
-        """What both models predict, the conditional first."""
+        """The predictions of both models, the conditional first."""
         model, both = self._one_batch(x, cond)
         if model is not None:
             times = torch.cat([t, t]) if t.ndim else t
@@ -185,7 +185,7 @@ class Rescaled(Wrapper):
     def along(
         self, ts: Tensor, x: Tensor, u: Tensor | None = None, w: Tensor | None = None, **cond: Any
     ) -> Along:
-        """U x + w x0_hat; of the conditional alone where w = 1: nothing is to be rescaled."""
+        """The answers u x + w x0_hat; of the conditional alone, not rescaled, where w = 1."""
         alone = self.guided.denoiser.along(ts, x, u, w, **cond)
         strengths, us, ws = self.guided.strength(ts).tolist(), *numbers(ts, u, w)
         ask = self.guided.pair_along(ts, x, None, None, cond)
@@ -206,7 +206,7 @@ class Rescaled(Wrapper):
 
 
 def _std(x: Tensor) -> Tensor:
-    """Of the numbers of each sample, (B, *) -> (B,); 0 where it is only the rounding of a mean."""
+    """Standard deviation of each sample's numbers, (B, *) -> (B,); 0 where it is only rounding."""
     flat = x.flatten(1)
     std = flat.std(1, correction=0)
     return std.where(std > 8 * torch.finfo(x.dtype).eps * flat.abs().amax(1), 0.0)

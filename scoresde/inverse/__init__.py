@@ -1,10 +1,10 @@
 r"""Inverse problems: samples of x0 given y = A x0 + noise, with a model of x0 alone.
 
     measurement = Measurement(Mask(known), y, std=0.1)          what was measured
-    MomentMatching(denoiser, measurement)                       a denoiser: any sampler walks it
-    sample(Observed(denoiser, measurement), RePaint(), ...)     a way to walk
+    MomentMatching(denoiser, measurement)                       a denoiser, for any sampler
+    sample(Observed(denoiser, measurement), RePaint(), ...)     a sampler of its own
     samplers.TwistedSMC()                                       weights that correct a denoiser
-    posterior(mixture, measurement)                             the truth, where there is one
+    posterior(mixture, measurement)                             the exact one, for mixtures
 
 None of the methods samples the posterior exactly but for Gaussian priors; ``posterior`` measures
 by how much each does not, and with ``TwistedSMC`` and many particles they do.

@@ -23,16 +23,16 @@ def sdedit(
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Image to image: noise a guide to an intermediate time, and walk back from there.
+    """Image to image: noise a guide to an intermediate time, and sample from there.
 
     The later ts[0], the more of the guide is replaced by what the model knows.
 
     Args:
         denoiser: the model.
-        sampler: how to walk.
+        sampler: the method that takes the steps.
         guide: (B, *event), in the user's units.
         ts: the grid (n + 1,), decreasing from the time up to which to noise.
-        seed: of all noise; sample i depends on it and on i alone.
+        seed: random seed; the noise of sample i depends on it and on i alone.
         callback: see ``Callback``.
 
     Returns:

@@ -112,6 +112,6 @@ class Fourier(Linear):
         return self._hartley(field.reshape(*z.shape[:-1], *self.mask.event))
 
     def _hartley(self, x: Tensor) -> Tensor:
-        """Its own inverse."""
+        """The Hartley transform, its own inverse."""
         transform: Tensor = torch.fft.fftn(x, dim=self.axes, norm="ortho")
         return transform.real - transform.imag

@@ -1,4 +1,4 @@
-r"""What was measured, y = A x0 + s n with n ~ N(0, I), and what follows from it exactly.
+r"""A measurement y = A x0 + s n with n ~ N(0, I), and what follows from it exactly.
 
 Every method here approximates the same thing. By Bayes' rule at time t,
 
@@ -6,7 +6,7 @@ Every method here approximates the same thing. By Bayes' rule at time t,
     p(y | x_t) = integral p(y | x0) p(x0 | x_t) dx0,
 
 and the integral is not known for a network. For a Gaussian mixture it is: its posterior is again
-a mixture (``posterior``), the truth against which the methods are scored.
+a mixture (``posterior``), the reference against which the methods are scored.
 """
 
 import copy
@@ -56,11 +56,11 @@ class Measurement(nn.Module):
         self.register_buffer("y", y)
 
     def part(self, index: slice) -> "Measurement":
-        """What was measured of these samples."""
+        """The measurement of these samples."""
         return self if len(self.y) == 1 else Measurement(self.operator, self.y[index], self.std)
 
     def residual(self, x0: Tensor) -> Tensor:
-        """Y - A x0, (B, *measured)."""
+        """The residual y - A x0, (B, *measured)."""
         seen, y = self.operator(x0), self.y.to(x0.dtype)
         if seen.shape[1:] != y.shape[1:] or len(y) not in (1, len(seen)):
             raise ValueError(
@@ -95,7 +95,7 @@ class Observed(Wrapper):
     ``RePaint``, ``DDRM``) find it here, and the subclasses are the methods that are denoisers.
 
     Args:
-        denoiser: of the prior.
+        denoiser: the denoiser of the prior.
         measurement: of x0, in the user's units; its rows are cut with the batch.
     """
 
@@ -105,7 +105,7 @@ class Observed(Wrapper):
 
     @property
     def samples(self) -> int | None:
-        """Those of the prior, or as many as there are measurements."""
+        """The number of samples of the prior, or of measurements if there are several."""
         return super().samples or (
             len(self.measurement.y) if len(self.measurement.y) > 1 else None
         )

@@ -1,4 +1,4 @@
-r"""Methods that are denoisers: the law of x0 given x_t is replaced by a Gaussian.
+r"""Methods that are denoisers: the distribution of x0 given x_t is replaced by a Gaussian.
 
 With p(x0 | x_t) ~ N(x0_hat, V) the measurement has the likelihood N(y; A x0_hat, S),
 
@@ -86,7 +86,7 @@ class _Pulled(Observed):
             return x0, pull(force), _dot(residual, force)
 
     def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """That of the prior with the pull added to its score: at t = 0 finite where that is.
+        """The prior's prediction with the pull added to its score, finite at t = 0 where it is.
 
         x0_hat takes one evaluation, others two.
         """
@@ -112,7 +112,7 @@ class DPS(_Pulled):
     reverse SDE ends with variance R (1 - e^{-2c/R})/2 in the place of c R/(c + R).
 
     Args:
-        denoiser: of the prior.
+        denoiser: the denoiser of the prior.
         measurement: with std > 0; any differentiable A.
         scale: strength, 1 where V = 0 is meant.
         rule: which of the two.
@@ -139,7 +139,7 @@ class DPS(_Pulled):
         self.scale, self.rule = scale, rule
 
     def force(self, residual: Tensor, x0: Tensor, pull: Map, t: Tensor) -> Tensor:
-        """Residual/s^2, or its direction with the length sqrt(m)/s."""
+        """The residual over s^2, or its direction with the length sqrt(m)/s."""
         std = self.measurement.std
         if self.rule == "likelihood":
             return self.scale / std**2 * residual
@@ -153,10 +153,10 @@ class PiGDM(_Pulled):
 
     Exact for a prior N(m, c I). With c = 1 and a variance-preserving process v = sigma^2. Data
     that vary by more than c in some direction (smooth images do) are pulled too far along it, and
-    walks by few steps diverge: take for c the largest variance of the data in any direction.
+    runs of few steps diverge: take for c the largest variance of the data in any direction.
 
     Args:
-        denoiser: of the prior.
+        denoiser: the denoiser of the prior.
         measurement: A must be ``Linear``.
         data_var: c, the variance of a coordinate of the data in the model's units.
 
@@ -188,10 +188,10 @@ class MomentMatching(_Pulled):
     y has numbers suffice; a few are enough in practice.
 
     Args:
-        denoiser: of the prior.
+        denoiser: the denoiser of the prior.
         measurement: any differentiable A.
-        iterations: of the conjugate gradients; a step costs one evaluation of the denoiser and
-            iterations + 1 transposed ones.
+        iterations: number of conjugate gradient iterations; a step costs one evaluation of the
+            denoiser and iterations + 1 transposed ones.
 
     References:
         Rozet et al. 2024, algorithm 2 and sec. 4.2 (the method); Boys et al. 2023
@@ -246,7 +246,7 @@ def spectral(measurement: Measurement) -> Linear:
 
 
 def _one_and_noisy(measurement: Measurement) -> None:
-    """Refuse what has no likelihood that could weigh particles."""
+    """Raise an error for a measurement whose likelihood could not weigh particles."""
     if len(measurement.y) != 1:
         raise ValueError(
             f"expected one y for all particles, got {len(measurement.y)}: they are drawn anew "

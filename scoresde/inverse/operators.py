@@ -226,7 +226,7 @@ def random_projection(event: Sequence[int], m: int, seed: int = 0) -> Matrix:
     Args:
         event: shape of x, of size d >= m.
         m: how many numbers are measured.
-        seed: of the directions.
+        seed: random seed of the directions.
     """
     d = math.prod(event)
     if not 1 <= m <= d:

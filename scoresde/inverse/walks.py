@@ -1,4 +1,4 @@
-r"""Methods that are ways to walk: what was measured is put into the state.
+r"""Methods that are samplers: what was measured is put into the state.
 
 In the directions that A can see (A = U S V^T) the data are known, y_i = (U^T y)_i/S_i, up to noise
 of standard deviation n_i = s/S_i, and so is the state at time t, N(alpha y_i, sigma^2), as long as
@@ -35,7 +35,7 @@ __all__ = ["DDRM", "RePaint", "Replacement"]
 
 
 class _Known:
-    """What a measurement says of the state, in the coordinates V^T x.
+    """A measurement and its noise in the coordinates V^T x.
 
     Args:
         denoiser: an ``Observed`` one.
@@ -58,7 +58,7 @@ class _Known:
         self.n = measurement.std / values
 
     def put(self, x: Tensor, coordinates: Tensor) -> Tensor:
-        """X with these coordinates in the place of its own, where A can see."""
+        """The state x with these coordinates in the place of its own, where A can see."""
         change = coordinates - self.operator.right(x)
         return x + self.operator.back(change.where(self.seen, 0.0))
 
@@ -77,7 +77,7 @@ class _Informed(Sampler):
 
     @property
     def repeats(self) -> int:
-        """How often each stretch is walked; in between, the forward process goes back."""
+        """How often each stretch is taken; in between, the forward process goes back."""
         return 1
 
     @property
@@ -96,8 +96,8 @@ class _Informed(Sampler):
             x: coordinates V^T x after the predictor's step.
             x0_hat: coordinates V^T x0_hat.
             z: coordinates of fresh noise.
-            alpha: of the process.
-            sigma: of the process.
+            alpha: the process's alpha there.
+            sigma: the process's sigma there.
         """
 
     def walk(
@@ -156,7 +156,7 @@ class Replacement(_Informed):
         (V^T x)_i <- alpha y_i + sqrt(sigma^2 - alpha^2 n_i^2) z_i        where sigma >= alpha n_i,
 
     with fresh z in every step; below that time the state is less noisy than what was measured,
-    and walks on by itself (so that with A = I nothing is approximated). Where only a part is known
+    and goes on by itself (so that with A = I nothing is approximated). Where only a part is known
     this does not sample the posterior, whatever the number of steps: with correlation rho between
     a known and an unknown Gaussian, both of variance 1, the unknown tends to the mean
     y (1 - sqrt(1 - rho^2))/rho and the variance (1 - rho^2) artanh(rho)/rho in the place of rho y
@@ -171,7 +171,7 @@ class Replacement(_Informed):
     def known(
         self, known: _Known, x: Tensor, x0_hat: Tensor, z: Tensor, alpha: float, sigma: float
     ) -> Tensor:
-        """Alpha y + sqrt(sigma^2 - alpha^2 n^2) z, or x where that root is not real."""
+        """The value alpha y + sqrt(sigma^2 - alpha^2 n^2) z, or x where the root is not real."""
         rest = sigma**2 - (alpha * known.n).square()
         return torch.where(rest >= 0, alpha * known.y + rest.clamp(min=0).sqrt() * z, x)
 
@@ -180,7 +180,7 @@ class Replacement(_Informed):
 class RePaint(Replacement):
     """Replacement in which stretches of steps are repeated, with the forward process in between.
 
-    After ``jump`` steps the forward process leads back to where they began, and they are walked
+    After ``jump`` steps the forward process leads back to where they began, and they are taken
     again, ``resamples`` times in all. The unknown part so comes to terms with the known one before
     the noise falls: the bias of replacement shrinks with the number of repetitions, at their cost.
     The length of the jump matters little while it is a small share of the grid; a long one is
@@ -200,19 +200,19 @@ class RePaint(Replacement):
     jump: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse no step at all."""
+        """Raise an error unless both numbers are at least 1."""
         for name, value in (("resamples", self.resamples), ("jump", self.jump)):
             if value < 1:
                 raise ValueError(f"expected {name} >= 1, got {value}")
 
     @property
     def repeats(self) -> int:
-        """Resamples."""
+        """The number of times each stretch is taken, ``resamples``."""
         return self.resamples
 
     @property
     def stretch(self) -> int:
-        """Jump."""
+        """The number of steps in a stretch, ``jump``."""
         return self.jump
 
 
@@ -225,7 +225,7 @@ class _Renoise(TableSampler):
     noise: ClassVar[bool] = True
 
     def row(self, sde: SDE, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """That line as a row."""
+        """The formula above as a row."""
         sigma = sde.sigma(s)
         a = math.sqrt(1 - self.eta**2) * sigma / sde.sigma(t)
         return a, sde.alpha(s) - a * sde.alpha(t), self.eta * sigma
@@ -256,7 +256,7 @@ class DDRM(_Informed):
     eta_b: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse shares outside of [0, 1]."""
+        """Raise an error for shares outside of [0, 1]."""
         if not (0 <= self.eta <= 1 and 0 <= self.eta_b <= 1):
             raise ValueError(f"expected eta and eta_b in [0, 1], got {self.eta} and {self.eta_b}")
 

@@ -9,9 +9,10 @@ made from the same network are other models with other densities; theirs are bou
 >>> import torch
 >>> from scoresde.data import ring
 >>> from scoresde.sde import VPSDE
->>> law = ring(VPSDE())
+>>> mixture = ring(VPSDE())
 >>> x = torch.tensor([[1.5, 0.0], [0.0, 0.0]], dtype=torch.float64)
->>> torch.allclose(log_likelihood(law, x, prior=law), law.log_prob(x), atol=1e-3)
+>>> log_p = log_likelihood(mixture, x, prior=mixture)
+>>> torch.allclose(log_p, mixture.log_prob(x), atol=1e-3)
 True
 """
 

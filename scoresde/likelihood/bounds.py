@@ -1,6 +1,6 @@
 r"""A bound of the reverse SDE's likelihood: the continuous-time ELBO.
 
-The generative SDE (start at the prior, walk back with the model's score, noise included) has a
+The generative SDE (start at the prior, step back with the model's score, noise included) has a
 density of its own. For every x0
 
     -log p_SDE(x0) <= -E log prior(x_T) - d log(alpha_T/alpha_eps)
@@ -72,8 +72,8 @@ def elbo(
     Args:
         denoiser: the model.
         x0: points (B, *), in the user's units.
-        nodes: in time; every draw costs two evaluations at each.
-        draws: of z.
+        nodes: number of nodes in time; every draw costs two evaluations at each.
+        draws: number of draws of z.
         generator: for z, on the device of x0.
         z: noise (draws, B, *) to use at all times in place of fresh draws: common random numbers
             for the comparison of two models.

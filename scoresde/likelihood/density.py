@@ -3,8 +3,8 @@ r"""The density of the probability-flow ODE's model: exact but for the integrati
     log p(x) = log p_T(x_T) + log |dx_T/dx|
 
 along the path from x at t_eps to x_T at t_max. Two things are *not* errors of the integration and
-are kept apart: which law x_T is compared with (the process's prior, or the exact p_T where it is
-known), and the noise of a trace that is estimated by probes.
+are kept apart: which distribution x_T is compared with (the process's prior, or the exact p_T
+where it is known), and the noise of a trace that is estimated by probes.
 """
 
 import math
@@ -22,22 +22,22 @@ __all__ = ["Likelihood", "Terminal", "bits_per_dim", "log_likelihood", "ode_like
 
 
 class Terminal(Protocol):
-    """What knows log p_t(x) in the model's units: a ``Distribution``, say."""
+    """Any object that knows log p_t(x) in the model's units: a ``Distribution``, say."""
 
     def log_prob(self, x: Tensor, t: Tensor) -> Tensor:
         """log p_t(x), (B, *) -> (B,)."""
 
 
 class Likelihood(NamedTuple):
-    """What ``ode_likelihood`` finds, (B,) in nats and in the user's units.
+    """The result of ``ode_likelihood``, (B,) in nats and in the user's units.
 
     Attributes:
-        log_prob: the answer: ``under_law`` where the exact law was given, else ``under_prior``.
+        log_prob: the answer: ``under_law`` where ``prior`` was given, else ``under_prior``.
         standard_error: of log_prob, from the scatter over probes; 0 where the trace is exact,
             NaN for a single probe.
         under_prior: log p(x) with x_T ~ sde.prior(t_max), the model that is sampled.
-        under_law: log p(x) with x_T from the law given as ``prior``; None without one. The
-            difference of the two is the price of the prior, not of the integration.
+        under_law: log p(x) with x_T from the distribution given as ``prior``; None without one.
+            The difference of the two is the price of the prior, not of the integration.
         latent: x_T, (B, *), in the model's units.
         evaluations: calls of the network.
     """
@@ -106,13 +106,13 @@ def ode_likelihood(
             themselves (P, B, *), with E[probe probe^T] = 1 (``torch.randn`` for Gaussian ones,
             whose variance is larger). They are kept along the path, so that the integrand is
             smooth and the result unbiased for any number of them.
-        prior: a law whose ``log_prob(x, t)`` is exact at t_max; the process's own prior if not
-            given. Both results are returned.
+        prior: a distribution whose ``log_prob(x, t)`` is exact at t_max; the process's own prior
+            if not given. Both results are returned.
         t_eps: where the path begins. The result is the density of x_t at t_eps. Not given: 0 if
-            the denoiser is regular there (an exact law), else 1e-6.
+            the denoiser is regular there (an exact distribution), else 1e-6.
         generator: for the probes, on the device of x.
         differentiable: let gradients flow from the answers to x and to what the denoiser is made
-            of: those of the discrete walk, its steps and probes held fixed. All evaluations and
+            of: those of the discrete solution, steps and probes held fixed. All evaluations and
             their vjps are kept for the way back, so memory grows as their number (use probes,
             fewer points, or ``Fixed``); ``Adaptive`` evaluates about twice as often.
 
@@ -165,7 +165,7 @@ def bits_per_dim(
         generator: for u and the probes, on the device of k.
         walk: see ``ode_likelihood``, as are the rest.
         probes: exact trace if not given.
-        prior: exact law at t_max.
+        prior: the exact distribution at t_max.
         t_eps: where the path begins.
         differentiable: carry gradients to what the denoiser is made of.
 
@@ -185,7 +185,7 @@ def bits_per_dim(
 def _probes(
     probes: Tensor | int | None, x: Tensor, generator: torch.Generator | None
 ) -> Tensor | str:
-    """What ``Flow`` takes: the word for the exact trace, or the probes (P, B, *)."""
+    """The argument of ``Flow``: the word for the exact trace, or the probes (P, B, *)."""
     if probes is None:
         return "exact"
     if isinstance(probes, int):
@@ -199,7 +199,7 @@ def _probes(
 
 
 def standard_error(values: Tensor) -> Tensor:
-    """Of the mean over draws, (B, n) -> (B,); NaN for a single one."""
+    """Standard error of the mean over draws, (B, n) -> (B,); NaN for a single one."""
     if values.shape[1] == 1 or not len(values):
         return torch.full_like(values[:, 0], torch.nan)
     return values.std(1) / math.sqrt(values.shape[1])

@@ -61,7 +61,7 @@ class Clock:
     coarsest: float = 5.0
 
     def __post_init__(self) -> None:
-        """Refuse scales in the wrong order."""
+        """Raise an error unless the scales are positive and in order."""
         if not 0 < self.finest < self.coarsest:
             raise ValueError(
                 "expected scales 0 < finest < coarsest (standard deviations of the data in the "
@@ -86,7 +86,7 @@ class Clock:
         return self.sde.time_of_log_snr(-2 * s.log())
 
     def node(self, u: Tensor) -> Node:
-        """Everything the ODE needs at u, of the shape of u."""
+        """The ODE's numbers at u, each of the shape of u."""
         s = self.s(u)
         t, hypotenuse = self.time(s), (1 + s * s).sqrt()
         speed = 1 / (self.rate(s) * (1 + s * s))  # dphi/du
@@ -156,7 +156,7 @@ def _exact_trace(field: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, 
     """field(x) and its divergence (B, 1): one call and d vjps.
 
     (Forward mode would carry d tangents in one pass, but torch 2.13 runs it in Python: three
-    times slower on an exact law.)
+    times slower on an exact distribution.)
     """
     axes = torch.eye(x.shape[1:].numel(), dtype=x.dtype, device=x.device)
     axes = axes.reshape(-1, 1, *x.shape[1:]).expand(-1, *x.shape)

@@ -18,7 +18,7 @@ __all__ = ["Carried", "as_batch", "carry", "decode", "encode", "interpolate"]
 
 
 class Carried(NamedTuple):
-    """Where the ODE brought a batch.
+    """The end of the ODE for a batch.
 
     Attributes:
         x: the state at the end, (B, *).
@@ -67,7 +67,7 @@ def decode(
     t_eps: float | None = None,
     differentiable: bool = False,
 ) -> Tensor:
-    """The point of every latent: the inverse of ``encode``, the same ODE walked back.
+    """The point of every latent: the inverse of ``encode``, the same ODE integrated back.
 
     Args:
         denoiser: the model.
@@ -100,11 +100,11 @@ def interpolate(
 
     with a', b' the directions of both latents and theta the angle between them; the length goes
     evenly from one to the other. (A mean of two would be too short for a sample of the prior.)
-    The ends are a and b again, to the accuracy of the walk. Between latents that are opposite to
-    rounding, theta = pi, no great circle is the shortest, and the answer of that pair is NaN, as
-    where a latent is 0 and has no direction. If they miss it by less than the walk's error, that
-    error decides on the circle. In one dimension there are no circles, and no length to keep: the
-    latents are joined by a straight line.
+    The ends are a and b again, to the accuracy of the integration. Between latents that are
+    opposite to rounding, theta = pi, no great circle is the shortest, and the answer of that pair
+    is NaN, as where a latent is 0 and has no direction. If they miss it by less than the error of
+    the integration, that error decides on the circle. In one dimension there are no circles, and
+    no length to keep: the latents are joined by a straight line.
 
     Args:
         denoiser: the model; conditions bound to it must hold for all, () or numbers.
@@ -139,9 +139,10 @@ def carry(
     back: bool = False,
     differentiable: bool = False,
 ) -> Carried:
-    """Walk from x at t_eps to t_max, or back, with the logarithm of the volume it spans.
+    """Integrate from x at t_eps to t_max, or back, with the logarithm of the change of volume.
 
-    What is not finite walks as 0, so that it disturbs no other sample, and arrives as NaN.
+    A point that is not finite is integrated as 0, so that it disturbs no other sample, and ends
+    as NaN.
     """
     clock = Clock(denoiser.sde, *walk.scales)
     ends = (t_eps, denoiser.sde.t_max)
@@ -163,7 +164,7 @@ def carry(
 
 
 def first_time(denoiser: Denoiser, t_eps: float | None) -> float:
-    """Where the data stand: as asked, else 0 for what is regular there, else 1e-6."""
+    """The time of the data: as asked, else 0 for a denoiser that is regular there, else 1e-6."""
     if t_eps is None:
         return 0.0 if denoiser.regular else 1e-6
     if not 0 <= t_eps < denoiser.sde.t_max:

@@ -1,6 +1,6 @@
-"""Three ways to walk the ODE: on a fixed grid, adaptively, and by torchdiffeq.
+"""Three ways to integrate the ODE: on a fixed grid, adaptively, and by torchdiffeq.
 
-All walk in the variable u of ``flow.Clock``, in both directions.
+All step in the variable u of ``flow.Clock``, in both directions.
 
 References:
     Hairer, Norsett and Wanner 1993, "Solving ordinary differential equations I", sec. II.4-5
@@ -28,14 +28,14 @@ class Walk(ABC):
     Args:
         scales: where steps are spent (``flow.Clock``): equal ones in lam while sigma/alpha is
             between these two, which are about the smallest standard deviation in the data (in
-            the model's units) and a few times the largest. An exact law gains by (0.1, 1); a
-            network's error at the noisy end is resolved by a larger second number.
+            the model's units) and a few times the largest. An exact distribution gains by
+            (0.1, 1); a network's error at the noisy end is resolved by a larger second number.
     """
 
     scales: tuple[float, float] = (0.1, 5.0)
 
     def grid(self, clock: Clock, t: float, s: float) -> Tensor:
-        """What the clock shows on the way from t to s, first to last, float64 on the CPU."""
+        """Values of the clock from t to s, first to last, float64 on the CPU."""
         return clock.u(torch.tensor([t, s], dtype=torch.float64))
 
     @abstractmethod
@@ -54,8 +54,8 @@ class Fixed(Walk):
 
     Args:
         n: number of steps, equal ones in u.
-        ts: a grid of your own, times (n + 1,) in either order, in place of n. It is walked from
-            data to noise or back as needed and says where the walk stops and starts.
+        ts: a grid of your own, times (n + 1,) in either order, in place of n. It is taken from
+            data to noise or back as needed and says where the integration starts and stops.
     """
 
     n: int = 128
@@ -113,7 +113,7 @@ class Adaptive(Walk):
     max_steps: int = 5000
 
     def __post_init__(self) -> None:
-        """Refuse tolerances that nothing can meet."""
+        """Raise an error for tolerances that nothing can meet."""
         if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):
             raise ValueError(f"expected tolerances > 0, got rtol {self.rtol}, atol {self.atol}")
 
@@ -168,7 +168,7 @@ class Torchdiffeq(Walk):
     defects; this is here for "dopri8" at tight tolerances, and to compare with.
 
     Args:
-        method: its name there.
+        method: its name in torchdiffeq.
         rtol: relative tolerance.
         atol: absolute tolerance.
     """

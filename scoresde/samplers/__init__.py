@@ -1,4 +1,4 @@
-"""Samplers: frozen hyper-parameters that walk a time grid with any denoiser."""
+"""Samplers: methods with frozen hyper-parameters that step along a grid with any denoiser."""
 
 from .adaptive import BrownianPath, PFAdaptive, SDEAdaptive, Solution, TorchSDE
 from .base import Callback, Sampler, TableSampler

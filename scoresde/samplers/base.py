@@ -1,4 +1,4 @@
-r"""The base of all samplers: a walk along a time grid, and the table of numbers that most are.
+r"""The base of all samplers: steps along a time grid, and the table of numbers that most are.
 
 A step goes from t to s. Every method on a fixed grid here, of one step or several, of one stage or
 several, with a corrector or none, is a table of numbers: one row for each call of the denoiser,
@@ -64,10 +64,10 @@ Walk = Callable[[Tensor, Noise, Callback | None], Tensor]
 
 
 class Sampler(ABC):
-    """A frozen set of hyper-parameters that walks a grid of times with any denoiser.
+    """A method with frozen hyper-parameters, which steps along a grid with any denoiser.
 
     Attribute ``order``: the order of the method, and of convergence unless ``convergence`` says
-    otherwise. ``noise``: whether fresh noise is drawn; those that draw none also walk an
+    otherwise. ``noise``: whether fresh noise is drawn; those that draw none also take an
     increasing grid, from data to noise.
     """
 
@@ -78,7 +78,7 @@ class Sampler(ABC):
 
     @property
     def convergence(self) -> int:
-        """Order in the step size in which the law of the samples converges (weak order).
+        """Order in the step size in which the samples' distribution converges (weak order).
 
         With the exact denoiser; of a method without noise the samples converge so themselves.
         """
@@ -96,7 +96,7 @@ class Sampler(ABC):
 
     @classmethod
     def catalogue(cls) -> "tuple[Listing, ...]":
-        """What users find of this class in tables and on the command line; nothing, by default."""
+        """Entries of this class in tables and on the command line; none, by default."""
         return ()
 
     def __call__(
@@ -110,7 +110,7 @@ class Sampler(ABC):
         *,
         differentiable: bool = False,
     ) -> Tensor:
-        """Walk exactly the grid, from x at ts[0] to the returned state at ts[-1].
+        """Step along exactly this grid, from x at ts[0] to the returned state at ts[-1].
 
         Args:
             denoiser: the model.
@@ -173,7 +173,7 @@ class TableSampler(Sampler):
         return True
 
     def tabular(self, denoiser: Denoiser, ts: Tensor) -> bool:
-        """Whether the walk along this grid is the table's."""
+        """Whether the steps along this grid are the table's."""
         return True
 
     def row(self, sde: SDE, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -279,7 +279,7 @@ def tabulate(sampler: "TableSampler", sde: SDE, ts: Tensor) -> tuple[Table, list
 
 @dataclass(frozen=True)
 class _Asked:
-    """Whose table is asked for, told apart by all that it depends on."""
+    """A request for a table, told apart by all that the table depends on."""
 
     identity: tuple[object, object, tuple[float, ...]]
     sampler: "TableSampler" = field(compare=False)
@@ -309,7 +309,7 @@ def _identity(part: object) -> object:
 
 
 def check_parts(denoiser: Denoiser, sampler: Sampler, differentiable: bool = False) -> None:
-    """Refuse what is no denoiser or no sampler, and gradients where there are none."""
+    """Raise an error for what is no denoiser or sampler, or for gradients that do not exist."""
     for part in (denoiser, sampler):
         if isinstance(part, type):
             raise TypeError(

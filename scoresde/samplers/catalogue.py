@@ -24,7 +24,7 @@ from .base import Sampler
 __all__ = ["VIEW_NAMES", "Listing", "View", "ViewName", "listing", "listings"]
 
 View = Literal["chain", "sde", "ode"]
-"""The way a sampler walks back."""
+"""The reverse process that a sampler simulates."""
 Plan = Callable[[SDE, int], tuple[Sampler, Tensor]]
 """(process, evaluations) -> the sampler and the grid (n + 1,) for it."""
 
@@ -57,7 +57,7 @@ class Listing:
         word: on the command line; if not given the name in lower case, with hyphens.
         common: whether it has a row in every table, or only where a row costs nothing, as in
             ``compare --exact``.
-        place: of its row among the others; those without one stand last, by name.
+        place: place of its row among the others; those without one stand last, by name.
         plan: (sde, n) -> sampler and grid for n evaluations, where the grid is part of a method.
         tuned: data -> sampler, where it depends on their distribution; it appears only where that
             is known.
@@ -74,7 +74,7 @@ class Listing:
     tuned: Callable[[GaussianMixture], Sampler] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no table could show."""
+        """Raise an error for an entry that no table could show."""
         if self.view not in VIEW_NAMES:
             raise ValueError(f"expected a view among {', '.join(VIEW_NAMES)}, got {self.view!r}")
         if not (isinstance(self.cost, int) and self.cost >= 1):
@@ -137,7 +137,7 @@ def _kinds() -> list[type[Sampler]]:
 
 
 def _declared(kind: type[Sampler]) -> tuple[Listing, ...]:
-    """What a class itself says, not what it inherits."""
+    """The entries that a class declares itself, without those it inherits."""
     entries = kind.catalogue() if "catalogue" in vars(kind) else ()
     if not (isinstance(entries, tuple) and all(isinstance(one, Listing) for one in entries)):
         raise TypeError(

@@ -22,7 +22,7 @@ class Checkpointed(Wrapper):
     gradients are the same. Wrap last: Checkpointed(Guided(denoiser, log_h)).
 
     Args:
-        denoiser: whose evaluations are to be repeated; dropout is repeated as it was.
+        denoiser: the one whose evaluations are repeated; dropout is repeated as it was.
 
     References:
         Chen et al. 2016 (arXiv:1604.06174).
@@ -33,7 +33,7 @@ class Checkpointed(Wrapper):
         super().__init__(denoiser)
 
     def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """That of the denoiser, computed again for its gradient."""
+        """The denoiser's prediction, computed again for its gradient."""
         return _again(self.denoiser.predict, quantity, x, t, **cond)
 
     def along(

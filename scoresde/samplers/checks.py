@@ -1,4 +1,4 @@
-"""What a sampler refuses at the door: one clear error for each thing that it could not use."""
+"""Checks of a sampler's arguments: one clear error for each that it could not use."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ Array = NDArray[np.floating[Any]]
 
 
 def home(denoiser: Denoiser) -> tuple[torch.device, torch.dtype | None]:
-    """Where a denoiser lives, and the dtype of its parameters: none if it has none (a law).
+    """Where a denoiser lives, and the dtype of its parameters: none if it has none.
 
     Parameters in 16 bits say nothing of the state, which stays wider.
     """
@@ -37,7 +37,7 @@ def taken(x: Tensor | Array, denoiser: Denoiser) -> Tensor:
 
 
 def check_state(x: Tensor, differentiable: bool) -> None:
-    """Refuse a state that no step can start from."""
+    """Raise an error for a state that no step can start from."""
     if not x.is_floating_point() or x.ndim < 1:
         raise TypeError(
             f"expected floating-point x (B, *), got {x.dtype} {tuple(x.shape)}: draw it from "
@@ -89,7 +89,7 @@ def check_grid(ts: Tensor, sde: SDE, increasing: bool = False) -> Tensor:
         if bool((step > 0).all()):
             raise ValueError(
                 "expected a decreasing grid, got an increasing one: a sampler with noise cannot "
-                "walk from data to noise; use DDIM(eta=0) or PFHeun()"
+                "go from data to noise; use DDIM(eta=0) or PFHeun()"
             )
         again = ts[1:][step == 0].tolist()
         if again:
@@ -108,12 +108,12 @@ def check_grid(ts: Tensor, sde: SDE, increasing: bool = False) -> Tensor:
 
 
 def among(name: str, value: object, choices: tuple[object, ...]) -> None:
-    """Refuse a value that does not exist."""
+    """Raise an error unless the value is among the choices."""
     if value not in choices:
         raise ValueError(f"expected {name} among {choices}, got {value!r}")
 
 
 def not_negative(name: str, value: float) -> None:
-    """Refuse a negative amount of noise."""
+    """Raise an error for a negative amount of noise."""
     if not value >= 0:
         raise ValueError(f"expected {name} >= 0, got {value}: 0 is the probability-flow ODE")

@@ -34,7 +34,7 @@ class _Faster(TableSampler):
     sampler: TableSampler
 
     def __post_init__(self) -> None:
-        """Refuse what is not a table."""
+        """Raise an error unless the sampler is a table."""
         if not isinstance(self.sampler, TableSampler):
             raise TypeError(
                 f"expected a sampler with a fixed table of rows, got {self.sampler}: an adaptive "
@@ -43,27 +43,27 @@ class _Faster(TableSampler):
 
     @property
     def order(self) -> int:
-        """That of the sampler."""
+        """The sampler's order."""
         return self.sampler.order
 
     @property
     def convergence(self) -> int:
-        """That of the sampler."""
+        """The sampler's order of convergence."""
         return self.sampler.convergence
 
     @property
     def noise(self) -> bool:
-        """As the sampler."""
+        """Whether the sampler draws fresh noise."""
         return self.sampler.noise
 
     @property
     def view(self) -> View:
-        """That of the sampler."""
+        """The sampler's view."""
         return self.sampler.view
 
     @property
     def linear(self) -> bool:
-        """As the sampler."""
+        """Whether the sampler's steps are affine."""
         return self.sampler.linear
 
     @property
@@ -73,15 +73,15 @@ class _Faster(TableSampler):
 
     @property
     def stages(self) -> int:
-        """Those of the sampler."""
+        """The sampler's rows of one step."""
         return self.sampler.stages
 
     def tabular(self, denoiser: Denoiser, ts: Tensor) -> bool:
-        """As the sampler."""
+        """Whether the sampler's steps along this grid are the table's."""
         return self.sampler.tabular(denoiser, ts)
 
     def table(self, sde: SDE, ts: Tensor) -> Table:
-        """That of the sampler."""
+        """The sampler's table."""
         return self.sampler.table(sde, ts)
 
 
@@ -94,7 +94,7 @@ class Compiled(_Faster):
 
     Args:
         sampler: any that is a table.
-        backend: of ``torch.compile``.
+        backend: the backend of ``torch.compile``.
     """
 
     backend: str = "inductor"
@@ -260,7 +260,7 @@ def _conditions(denoiser: Denoiser) -> list[Tensor]:
 
 
 def _identity(thing: object) -> Hashable:
-    """What two parts of one denoiser have in common: all but the values of their conditions."""
+    """A key that all parts of one denoiser share: all but the values of their conditions."""
     if isinstance(thing, Tensor) and not isinstance(thing, nn.Parameter):
         return thing.shape, thing.dtype, thing.device
     if isinstance(thing, dict):

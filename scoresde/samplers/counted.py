@@ -34,6 +34,6 @@ class Counted(Wrapper):
         return self._calls[0]
 
     def predict(self, quantity: Quantity, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        """That of the denoiser within, counted."""
+        """The prediction of the denoiser within, counted."""
         self._calls[0] += 1
         return self.denoiser.predict(quantity, x, t, **cond)

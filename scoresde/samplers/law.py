@@ -1,4 +1,4 @@
-r"""The exact law of a sampler's output where the denoiser is affine, without Monte Carlo.
+r"""The exact distribution of a sampler's output where the denoiser is affine, without Monte Carlo.
 
 For data N(m, C) the exact denoiser is affine, x0_hat = G x + o, and it stays so under everything
 linear: guidance by a quadratic log h, temperature, classifier-free guidance of two Gaussians, a
@@ -47,11 +47,11 @@ def moments(
 
     Args:
         sampler: any sampler whose steps are affine (all but the Langevin rule "song").
-        gaussian: the data law, a mixture of one component, or any denoiser that is affine in x at
-            every time, such as one with guidance around it.
+        gaussian: the data distribution, a mixture of one component, or any denoiser that is affine
+            in x at every time, such as one with guidance around it.
         ts: the grid (n + 1,).
-        start: mean (d,) and covariance (d, d) at ts[0]; if not given the exact law there of a
-            Gaussian, the prior for any other denoiser.
+        start: mean (d,) and covariance (d, d) at ts[0]; if not given the exact ones there of a
+            Gaussian, those of the prior for any other denoiser.
 
     Returns:
         means (R + 1, d) and covariances (R + 1, d, d) in float64 on the CPU, for R rows (R = n
@@ -82,30 +82,30 @@ def moments(
 
 
 def _refuse_mixtures(denoiser: Denoiser) -> None:
-    """Of several far components a probe may see one alone."""
+    """Raise an error for a mixture: of several far components a probe may see one alone."""
     for part in denoiser.modules():
         if isinstance(part, GaussianMixture) and len(part.weights) != 1:
             raise ValueError(
                 f"expected a single Gaussian, got a mixture of {len(part.weights)}: "
-                "the samplers' law is not Gaussian there; take gaussian.component(k)"
+                "its samples are not Gaussian; take gaussian.component(k)"
             )
 
 
 def _event(denoiser: Denoiser, start: tuple[Tensor, Tensor] | None) -> torch.Size:
-    """Shape of one sample: that of the law within, or of the start."""
+    """Shape of one sample: that of the distribution within, or of the start."""
     laws = [part for part in denoiser.modules() if isinstance(part, Distribution)]
     if laws:
         return laws[0].event
     if start is None:
         raise ValueError(
-            f"expected start=(mean, cov) beside a {type(denoiser).__name__}, got none: only a law "
-            "knows the shape of its samples"
+            f"expected start=(mean, cov) beside a {type(denoiser).__name__}, got none: only a "
+            "distribution knows the shape of its samples"
         )
     return start[0].shape
 
 
 def _start(denoiser: Denoiser, ts: Tensor, event: torch.Size) -> tuple[Tensor, Tensor]:
-    """The law at ts[0], or the prior where the denoiser is not of a law."""
+    """Exact mean and covariance at ts[0] of a Gaussian, those of the prior for others."""
     if isinstance(denoiser, GaussianMixture):
         return denoiser.marginal(ts[0])
     eye = torch.eye(event.numel(), dtype=torch.float64)
@@ -163,7 +163,7 @@ def _one_step(sampler: Sampler, denoiser: Denoiser, pair: Tensor, event: torch.S
 def _check_apart(
     sampler: Sampler, denoiser: Denoiser, ts: Tensor, event: torch.Size, steps: Sequence[Step]
 ) -> None:
-    """Refuse a sampler whose steps depend on those before."""
+    """Raise an error for a sampler whose steps depend on those before."""
     x = _impulses(event)[-1:]
     there = x.to(anchor(denoiser).device)
     whole, flat = sampler(denoiser, there, ts, noise=_Draws()).flatten().cpu(), x.flatten()
@@ -171,8 +171,8 @@ def _check_apart(
         flat = linear @ flat + shift
     if not bool((whole - flat).abs().max() <= ROUNDING * (1 + flat.abs().max())):
         raise TypeError(
-            f"expected steps that do not depend on those before, got {sampler}: its law is not "
-            "that of its steps one by one"
+            f"expected steps that do not depend on those before, got {sampler}: its "
+            "distribution is not that of its steps one by one"
         )
 
 

@@ -16,7 +16,7 @@ from .compiled import faster
 __all__ = ["Ending", "Recorder", "finish", "sample"]
 
 Ending = Literal["stop", "denoise", "half"]
-"""What ``sample`` does where the grid ends above 0."""
+"""How ``sample`` ends where the grid ends above 0."""
 GPU_BLOCKS = 16
 
 
@@ -36,20 +36,20 @@ def sample(
     graph: bool = False,
     differentiable: bool = False,
 ) -> Tensor:
-    """Draw x_T from ``sde.prior(ts[0])``, walk the grid in chunks, end, return the user's units.
+    """Draw x_T from ``sde.prior(ts[0])``, run the sampler in chunks, return the user's units.
 
     The noise of sample i depends on the seed and on i alone, so that the result does not depend
     on the chunks but for rounding.
 
     Args:
         denoiser: the model; per-sample conditions bound by ``Given`` are cut with the chunks.
-        sampler: how to walk.
+        sampler: the method that takes the steps.
         shape: (n, *event).
         ts: the grid (n + 1,), decreasing.
-        seed: an integer; drawn from torch's global generator if not given.
+        seed: random seed; drawn from torch's global generator if not given.
         device: where to sample; the denoiser's own device if not given.
-        dtype: of the samples, float32 or float64; that of the denoiser's parameters if not given,
-            and torch's default if it has none. (The loop is run in that of the parameters.)
+        dtype: dtype of the samples, float32 or float64; that of the denoiser's parameters if not
+            given, and torch's default if it has none. (The loop is run in that of the parameters.)
         callback: see ``Callback``; called for every chunk.
         chunk: samples at a time, rounded up to whole noise blocks; one block on a CPU (it fits
             the cache) and 16 on a GPU if not given.
@@ -101,7 +101,7 @@ def _users_units(x: Tensor, affine: Affine | None) -> Tensor:
 
 
 def _shape(shape: Sequence[int], denoiser: Denoiser) -> tuple[int, ...]:
-    """(n, *event), what the denoiser's units and conditions are for, or one clear error."""
+    """The shape (n, *event), checked against the denoiser's units and conditions."""
     sizes = tuple(shape) if isinstance(shape, Sequence) else ()
     if not sizes or any(not isinstance(n, int) or n < 1 for n in sizes):
         raise ValueError(f"expected a shape (n, *event) of positive integers, got {shape}")

@@ -75,7 +75,7 @@ def check_table(table: Table, name: str) -> Table:
                 f"expected finite rows, but {name} has no finite row from "
                 f"t = {t:.4g} to {s:.4g} ({letter} is {column[bad[0]].tolist()}): a row cannot "
                 "start at t = 0, where sigma = 0 (start at 1e-6, or use PFHeun() with an exact "
-                "law); of a sampler without noise it must be finite for s > t too"
+                "distribution); of a sampler without noise it must be finite for s > t too"
             )
     return table
 

@@ -1,11 +1,11 @@
-r"""What torchsde is good at: its solvers on the reverse SDE, and one Brownian path for all.
+r"""The solvers of torchsde on the reverse SDE, and one Brownian path for all samplers.
 
 Both stand on a Brownian motion W(t), 0 <= t <= 1, and the step from t down to s takes
 
     z = (W(t) - W(s))/sqrt(t - s) ~ N(0, I),
 
-so in the time u = -t of the walk, B(u) = -W(-u) is a Brownian motion, dX = ... + g dB, and every
-solver on every grid that asks the same path is driven by the same noise.
+so in the time u = -t of the steps, B(u) = -W(-u) is a Brownian motion, dX = ... + g dB, and
+every solver on every grid that asks the same path is driven by the same noise.
 
 References:
     Li et al. 2020 (arXiv:2001.01328), and Kidger et al. 2021 (arXiv:2105.13493), torchsde and its
@@ -40,7 +40,7 @@ class BrownianPath:
     of its own, independent of the path and fixed by the seed and by its k.
 
     The path is drawn in float64 and cast to what is asked for. That of sample i depends on the
-    seed, on i and **on the questions asked before**: to give two walks the same path, give them
+    seed, on i and **on the questions asked before**: to give two runs the same path, give them
     the same object. (Two objects of one seed agree only if asked the same questions in the same
     order, as the chunks of one run do.) All increments are kept, unless ``cache`` says how many.
 
@@ -119,7 +119,7 @@ class BrownianPath:
     def area(self, t: float, s: float) -> tuple[Tensor, Tensor]:
         r"""(W(t) - W(s), \int_s^t (W(t) - W(r)) dr) for t > s: the second is what SRK asks for.
 
-        Along the walk from t down to s it is the integral of what the path has gone since t.
+        On the way from t down to s it is the integral of the path's increment since t.
         """
         pairs = [interval(s, t, return_U=True) for interval in self.intervals]
         w, since_s = (self._join(list(part)) for part in zip(*pairs, strict=True))
@@ -161,7 +161,7 @@ class TorchSDE(Sampler):
     noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse an unknown method."""
+        """Raise an error for an unknown method."""
         if self.method not in ("euler", "milstein", "srk"):
             raise ValueError(
                 f'expected method "euler", "milstein" or "srk", got {self.method!r}: the others '
@@ -175,7 +175,7 @@ class TorchSDE(Sampler):
 
     @property
     def linear(self) -> bool:
-        """False: there is no table from which ``moments`` could read its law."""
+        """False: there is no table from which ``moments`` could read its distribution."""
         return False
 
     def walk(
@@ -250,7 +250,7 @@ class _RowPath:
     def __call__(
         self, ua: Tensor, ub: Tensor, return_U: bool = False, return_A: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """The increment over [ua, ub]; with return_U the integral of what was gone since ua."""
+        """The increment over [ua, ub]; with return_U the integral of the increment since ua."""
         if isinstance(self.noise, BrownianPath):
             w, area = self.noise.area(self.t - self.h * float(ua), self.t - self.h * float(ub))
             w, area = w / self.h**0.5, area / self.h**1.5

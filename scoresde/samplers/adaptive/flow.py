@@ -43,9 +43,9 @@ class PFAdaptive(Sampler):
         dy/dphi = v/r,      |local error| <= atol + rtol |y|  (root mean square over the batch).
 
     Steps are chosen within the grid, whose inner times are interpolated and whose last is hit; a
-    grid of two times is enough. An exact law is walked to t = 0 (or from it), a network down to
-    t > 0: its v at sigma = 0 is not defined. ``Counted`` tells the evaluations, to which a
-    callback adds one for each interval of the grid.
+    grid of two times is enough. An exact distribution is integrated to t = 0 (or from it), a
+    network down to t > 0: its v at sigma = 0 is not defined. ``Counted`` tells the evaluations,
+    to which a callback adds one for each interval of the grid.
 
     One step size serves the whole batch, so a sample depends on its neighbours at the level of
     the tolerance. The host asks the device once a step ("dopri8": some thirty times).
@@ -63,7 +63,7 @@ class PFAdaptive(Sampler):
     noise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Refuse tolerances and methods without meaning."""
+        """Raise an error unless the tolerances and the method are valid."""
         check_tolerances(self.rtol, self.atol)
         if self.method not in ORDERS:
             raise ValueError(
@@ -184,13 +184,13 @@ def show(denoiser: Denoiser, ts: list[float], states: list[Tensor], callback: Ca
 
 
 def check_tolerances(rtol: float, atol: float) -> None:
-    """Refuse tolerances that no step can meet."""
+    """Raise an error for tolerances that no step can meet."""
     if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
         raise ValueError(f"expected tolerances >= 0, one of them > 0, got {rtol} and {atol}")
 
 
 def check_end(denoiser: Denoiser, ts: Tensor) -> None:
-    """Refuse a grid that touches t = 0 for a denoiser whose score is not finite there."""
+    """Raise an error where the grid touches t = 0 and the score is not finite there."""
     if float(ts.min()) == 0 and not denoiser.regular:
         raise ValueError(
             "expected a grid within t > 0, got one that touches 0, where this denoiser's score is "

@@ -35,12 +35,13 @@ class SDEAdaptive(Sampler):
         E^2 = mean over the event of [e/max(atol, rtol max(|x1|, |x_previous|))]^2,
         accepted if E <= 1;                     h <- 0.9 h E^{-0.9}.
 
-    Two things differ from the paper, both for the sake of the law. It draws a new W after a
-    rejection, which would favour small ones: here a rejected W stays on the sample's path, and
-    what is walked instead is drawn from the Brownian bridge to it. And its e is |x2 - x1|/2, in
-    which drift and noise may cancel by chance: with few coordinates such steps are found, and
-    taken, often enough to be seen in the variance (it doubles for KarrasSDE in one dimension).
-    Should a sample hold 12 rejected pieces at a time, its next step is taken whatever its error.
+    Two things differ from the paper, both so that the distribution is right. It draws a new W
+    after a rejection, which would favour small ones: here a rejected W stays on the sample's
+    path, and the shorter step taken instead is drawn from the Brownian bridge to it. And its e is
+    |x2 - x1|/2, in which drift and noise may cancel by chance: with few coordinates such steps
+    are found, and taken, often enough to be seen in the variance (it doubles for KarrasSDE in one
+    dimension). Should a sample hold 12 rejected pieces at a time, its next step is taken whatever
+    its error.
 
     A sample depends on its own noise alone, not on its neighbours: its k-th try draws the k-th
     number of its stream, and none waits for others at the times of the grid. Two evaluations a
@@ -53,7 +54,7 @@ class SDEAdaptive(Sampler):
         rtol: relative tolerance of a step.
         atol: absolute one, in the units of the data.
         first: first step, in t.
-        max_steps: of one sample, for each interval of the grid; more are an error.
+        max_steps: most steps of one sample for each interval of the grid; more are an error.
 
     References:
         Jolicoeur-Martineau et al. 2021, algorithm 1 (rtol 0.02 to 0.1 and atol 1/256 for images).
@@ -67,7 +68,7 @@ class SDEAdaptive(Sampler):
     noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse tolerances without meaning."""
+        """Raise an error unless the tolerances and the step settings are valid."""
         check_tolerances(self.rtol, self.atol)
         if not (self.first > 0 and self.max_steps > 0):
             raise ValueError(f"expected first > 0 and max_steps > 0, got {self}")
@@ -148,11 +149,11 @@ class SDEAdaptive(Sampler):
 
 
 class Solution(NamedTuple):
-    """What an adaptive solver returns with its report.
+    """Samples of an adaptive solver, and what they cost.
 
     Attributes:
         x: samples, (B, *).
-        evaluations: of the denoiser, that each sample took, (B,).
+        evaluations: evaluations of the denoiser that each sample took, (B,).
     """
 
     x: Tensor
@@ -214,7 +215,7 @@ class _Path:
         return w
 
     def settle(self, accept: Tensor, arrived: Tensor) -> None:
-        """Forget the pieces that were walked; at the end of an interval, what rounding left."""
+        """Forget the pieces that were used; at the end of an interval, what rounding left."""
         self.depth = torch.where(arrived, 0, self.depth - accept.long())
 
 

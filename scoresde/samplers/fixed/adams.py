@@ -7,7 +7,7 @@ sigma^2, and the flow a mere scaling, x proportional to m. For any data it is ex
 
 which vanishes for that Gaussian. Where noise prevails xi is -lam but for a constant, so that an
 error of a network in eps stays as small as it is; at the clean end it is sigma/(alpha d), and the
-right side is regular: the walk goes to t = 0 itself at full order, with no last denoising. (With
+right side is regular: the steps go to t = 0 itself at full order, with no last denoising. (With
 the angle phi, tan(phi) = sigma/(alpha d), in the place of xi, a variance-preserving flow is
 x' = v; exact scores like that even better, but it magnifies the error of an eps network by
 1/cos(phi), 150 at t = 1.)
@@ -41,7 +41,7 @@ class Adams(TableSampler):
     """Adams predictor-corrector on the probability flow without its Gaussian part.
 
     One evaluation a step. Order min(corrector, predictor + 1); ``predictor`` without corrector.
-    The first row of a walk is Euler's in xi, as there is nothing yet to interpolate.
+    The first row of a run is Euler's in xi, as there is nothing yet to interpolate.
 
     Args:
         predictor: values in the predictor, 1 to 4.
@@ -55,7 +55,7 @@ class Adams(TableSampler):
     noise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Refuse what does not exist."""
+        """Raise an error for an order that does not exist, or a scale that is not positive."""
         among("predictor", self.predictor, (1, 2, 3, 4))
         among("corrector", self.corrector, (0, 1, 2, 3, 4, 5))
         if not self.scale > 0:

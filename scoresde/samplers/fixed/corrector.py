@@ -48,7 +48,7 @@ class Langevin:
     rule: Literal["sigma", "song"] = "sigma"
 
     def __post_init__(self) -> None:
-        """Refuse what would not be stable, or means nothing."""
+        """Raise an error for settings that are unstable or do not exist."""
         if not 0 < self.r < 1:
             raise ValueError(f"expected 0 < r < 1, got {self.r}: the step is unstable from 1 on")
         if self.steps < 0:
@@ -73,10 +73,10 @@ class Langevin:
 class PredictorCorrector(TableSampler):
     """A predictor's rows with Langevin rows between them; no corrector at t = 0.
 
-    n intervals cost n (1 + steps) evaluations. With the rule "sigma" the law converges, with order
-    1 on a log-SNR grid but 1/2 on a uniform one: the finer the grid, the later the law stops
-    following the corrector's biased one. With "song" the bias stays. With an exact denoiser, from
-    a few hundred steps on, the predictor alone is more accurate.
+    n intervals cost n (1 + steps) evaluations. With the rule "sigma" the distribution converges,
+    with order 1 on a log-SNR grid but 1/2 on a uniform one: the finer the grid, the later it
+    stops following the corrector's biased one. With "song" the bias stays. With an exact
+    denoiser, from a few hundred steps on, the predictor alone is more accurate.
 
     Args:
         predictor: any sampler of one evaluation a step.
@@ -91,7 +91,7 @@ class PredictorCorrector(TableSampler):
     noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse an unknown sequence."""
+        """Raise an error for an unknown sequence."""
         if self.sequence not in ("pc", "cp"):
             raise ValueError(f'expected sequence "pc" or "cp", got {self.sequence!r}')
 

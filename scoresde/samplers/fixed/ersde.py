@@ -4,8 +4,8 @@ With X = x/alpha and a function phi(y) that grows at least as fast as y, from y 
 
     X' = r X + (1 - r) x0_hat + z sqrt(y'^2 - r^2 y^2),       r = phi(y')/phi(y),
 
-leads from the law at y to that at y' where x0_hat is constant: phi = y is the probability-flow
-ODE, phi = y^2 the reverse SDE. A slope of x0_hat in y, from the row before, adds
+leads from the distribution at y to that at y' where x0_hat is constant: phi = y is the
+probability-flow ODE, phi = y^2 the reverse SDE. A slope of x0_hat in y, from the row before, adds
 
     [y' - y + phi(y') int_{y'}^{y} dy/phi] (D_0 - D_1)/(y - y_1).
 """
@@ -51,7 +51,7 @@ class ERSDE(TableSampler):
     noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse an order that does not exist."""
+        """Raise an error for an order that does not exist."""
         among("order", self.order, (1, 2))
 
     @classmethod

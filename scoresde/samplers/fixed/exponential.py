@@ -103,7 +103,7 @@ class DPMSolverPP(Exponential):
     tau: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse an order that does not exist, and a negative tau."""
+        """Raise an error for an order that does not exist, or a negative tau."""
         among("order", self.order, (1, 2, 3))
         not_negative("tau", self.tau)
 
@@ -167,7 +167,7 @@ class UniPC(Exponential):
     noise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Refuse an order or a variant that does not exist."""
+        """Raise an error for an order or a variant that does not exist."""
         among("order", self.order, (1, 2, 3, 4))
         among("variant", self.variant, ("bh1", "bh2"))
 
@@ -211,7 +211,8 @@ class SASolver(Exponential):
 
     The predictor interpolates through the newest ``predictor`` values; the corrector through the
     value at the end of the step and the newest ``corrector`` - 1, with the step's own z. The
-    amount of noise tau(t) is held within a step; any such function leads to the data's law.
+    amount of noise tau(t) is held within a step; any such function leads to the data
+    distribution.
 
     Order min(corrector, predictor + 1) for the ODE (``predictor`` without corrector); weak order
     2 at most with noise.
@@ -230,7 +231,7 @@ class SASolver(Exponential):
     tau: float | Callable[[Tensor], Tensor] = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse what does not exist."""
+        """Raise an error for an order that does not exist, or a negative tau."""
         among("predictor", self.predictor, (1, 2, 3, 4))
         among("corrector", self.corrector, (0, 1, 2, 3, 4))
         if not callable(self.tau):
@@ -287,7 +288,7 @@ class DEIS(TableSampler):
     noise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Refuse an order that does not exist."""
+        """Raise an error for an order that does not exist."""
         among("order", self.order, (1, 2, 3, 4))
 
     @classmethod

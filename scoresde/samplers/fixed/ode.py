@@ -7,8 +7,9 @@ The velocity is linear in the state and the denoiser's answer,
 
 so a Runge-Kutta method is a table whose rows remember velocities.
 
-At t = 0 both numbers are infinite, though an exact law's velocity is not. A grid that touches 0 is
-walked with the law's own ``velocity``; with a network the last step, to t = 0, is Euler's.
+At t = 0 both numbers are infinite, though an exact distribution's velocity is not. A grid that
+touches 0 is integrated with the distribution's own ``velocity``; with a network the last step, to
+t = 0, is Euler's.
 
 References:
     Song et al. 2021 (arXiv:2011.13456), eq. 13; Hairer, Norsett and Wanner 1993, sec. II.1.
@@ -48,7 +49,7 @@ class RungeKutta(TableSampler):
         return len(self.weights)
 
     def tabular(self, denoiser: Denoiser, ts: Tensor) -> bool:
-        """Not where the grid touches t = 0 and the denoiser's velocity is finite there."""
+        """False where the grid touches t = 0 and the denoiser's velocity is finite there."""
         return float(ts.min()) > 0 or not denoiser.regular
 
     def table(self, sde: SDE, ts: Tensor) -> Table:
@@ -71,7 +72,7 @@ class RungeKutta(TableSampler):
         return Table(t, s, a, b, torch.zeros_like(t), f + gain, -gain * sde.alpha(t))
 
     def bind(self, denoiser: Denoiser, x: Tensor, ts: Tensor) -> Walk:
-        """The table, or the law's own velocity where that is finite at t = 0 and wanted there."""
+        """The table, or the denoiser's own velocity where it is finite and the grid touches 0."""
         if self.tabular(denoiser, ts):
             return super().bind(denoiser, x, ts)
         nodes = ts.new_tensor([sum(row) for row in self.matrix])

@@ -128,7 +128,7 @@ class Ancestral(TableSampler):
     view: ClassVar[View] = "chain"
 
     def __post_init__(self) -> None:
-        """Refuse an unknown variance, and an optimal one without its table."""
+        """Raise an error for an unknown variance, or an optimal one without its mmse."""
         if self.variance not in ("posterior", "beta", "optimal"):
             raise ValueError(
                 f'expected variance "posterior", "beta" or "optimal", got {self.variance!r}'
@@ -187,7 +187,7 @@ class DDIM(TableSampler):
     order: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        """Refuse a negative eta."""
+        """Raise an error for a negative eta."""
         if not self.eta >= 0:
             raise ValueError(f"expected eta >= 0, got {self.eta}: 0 is the ODE, 1 is DDPM")
 
@@ -229,7 +229,7 @@ class TabulatedMMSE:
 
     Args:
         times: increasing.
-        values: in squared units of the data.
+        values: the error at each time, in squared units of the data.
     """
 
     times: tuple[float, ...]
@@ -252,10 +252,10 @@ def fit_variance(
 
     Args:
         denoiser: the model whose ``Ancestral("optimal")`` this is for.
-        ts: the grid it will walk.
+        ts: the grid on which it will be used.
         x0: data in the model's units, (n, *), a tensor or an array, unseen in training if
             possible.
-        generator: on the device of x0.
+        generator: for the noise, on the device of x0.
 
     References:
         Bao et al. 2022, eq. 8, in terms of x0 instead of eps.

@@ -38,7 +38,7 @@ class MeanShift(TableSampler):
     noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse a sampler whose steps are not Gaussians."""
+        """Raise an error for a sampler whose steps are not Gaussians."""
         if not (isinstance(self.sampler, TableSampler) and self.sampler.noise):
             raise ValueError(
                 f"expected a sampler with noise in its steps, got {self.sampler!r}: without it "
@@ -51,7 +51,7 @@ class MeanShift(TableSampler):
         return False
 
     def table(self, sde: SDE, ts: Tensor) -> Table:
-        """That of the sampler."""
+        """The sampler's table."""
         return self.sampler.table(sde, ts)
 
     def bind(self, denoiser: Denoiser, x: Tensor, ts: Tensor) -> Walk:
@@ -78,7 +78,7 @@ class _Shifted(TableSampler):
         self.sampler, self.pull = sampler, pull
 
     def table(self, sde: SDE, ts: Tensor) -> Table:
-        """That of the sampler."""
+        """The sampler's table."""
         return self.sampler.table(sde, ts)
 
     def apply(self, x: Tensor, past: Sequence[Tensor], row: Row, z: Tensor | None) -> Tensor:

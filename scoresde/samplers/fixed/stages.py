@@ -5,7 +5,7 @@ in what the stages before remember,
 
     X_i = scale_i x + sum_{j<i} W_ij h_j,
 
-so the state of the walk goes from one argument to the next by a row that needs no copy of x:
+so the state goes from one argument to the next by a row that needs no copy of x:
 
     X_{i+1} = a X_i + sum_j (W_{i+1,j} - a W_ij) h_j,       a = scale_{i+1}/scale_i.
 """
@@ -65,7 +65,7 @@ class DPMSolver(TableSampler):
     noise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Refuse an order that does not exist."""
+        """Raise an error for an order that does not exist."""
         among("order", self.order, (1, 2, 3))
 
     @classmethod
@@ -124,8 +124,8 @@ class EDMStochastic(TableSampler):
 
     With churn = 0 it is Heun's method for the probability-flow ODE in y. Two evaluations a step;
     the last one to t = 0 is Euler's, which is x0_hat. The noise never rises above that at the
-    start of the grid, so that there is no churn in the first step. gamma falls as 1/n, and the law
-    converges with order 2; s_noise other than 1 leaves a bias.
+    start of the grid, so that there is no churn in the first step. gamma falls as 1/n, and the
+    distribution converges with order 2; s_noise other than 1 leaves a bias.
 
     Args:
         churn: total amount of churn, S_churn.
@@ -144,7 +144,7 @@ class EDMStochastic(TableSampler):
     order: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        """Refuse a negative churn."""
+        """Raise an error for a negative churn."""
         not_negative("churn", self.churn)
 
     stages: ClassVar[int] = 2

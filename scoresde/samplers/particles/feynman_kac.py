@@ -1,4 +1,4 @@
-r"""Weights that correct guidance: the sampler that a guided law needs to be what it says.
+r"""Weights that correct guidance: with them the samples follow the tilted distribution.
 
 Guidance multiplies densities p_i(x, t) to powers a_i that add to 1. Each p_i belongs to a reverse
 SDE, whose steps from t to s are Gaussians of one width c about a x + b x0_hat_i. Their product,
@@ -8,9 +8,9 @@ to the same powers, is the guided step about a x + b sum_i a_i x0_hat_i, times a
     dw = (|sum_i a_i m_i|^2 - sum_i a_i |m_i|^2)/(2 c^2) = 1/2 (b sigma^2/(alpha c))^2 excess,
     excess = |sum_i a_i s_i|^2 - sum_i a_i |s_i|^2        (``scoresde.tilt``).
 
-So particles that walk the guided steps and gather the weights e^{dw} have the law of the product
-of the paths, prod_i P_i^{a_i}. All p_i have the same forward steps, so the ratio of two of these
-path laws is p_i(x_0)/p_j(x_0), and their product ends in prod_i p_i(x_0)^{a_i}: the law that
+So particles that take the guided steps and gather the weights e^{dw} follow the product of the
+path distributions, prod_i P_i^{a_i}. All p_i have the same forward steps, so the ratio of P_i to
+P_j is p_i(x_0)/p_j(x_0), and their product ends in prod_i p_i(x_0)^{a_i}: the distribution that
 guidance does not sample by itself. As the step goes to 0, dw -> 1/2 g^2 excess dt.
 
 References:
@@ -37,8 +37,8 @@ class FeynmanKac(Weighted):
     r"""Sequential Monte Carlo for products of densities: samples p_0(x) p(y|x)^w itself.
 
     For ``Guided`` with a likelihood of the noisy state p(y | x_t), ``ClassifierFree``,
-    ``Tempered`` and their compositions, with scores that are those of densities. (Of networks
-    what is sampled is the tilted law only as far as theirs are; for an energy that is no
+    ``Tempered`` and their compositions, with scores that are those of densities. (With networks
+    the tilted distribution is sampled only as far as theirs are; for an energy that is no
     likelihood there is ``TwistedSMC``.) At w = 1, or without guidance, all weights are equal, and
     this is the plain sampler.
 
@@ -98,7 +98,7 @@ class _Row(NamedTuple):
     sigma2: float
 
     def x0_hat(self, x: Tensor, score: Tensor) -> Tensor:
-        """What the score says of the data."""
+        """The prediction x0_hat, by Tweedie's formula."""
         return (x + self.sigma2 * score) / self.alpha
 
 

@@ -1,21 +1,21 @@
 r"""Particles steered by a guess of the likelihood, and weighted by how wrong the guess was.
 
 The steps of a reverse SDE draw x_s from N(m(x_t), c^2); a measurement, a reward or a class
-multiplies their law at the end by h_0(x). Of h_t(x) = E[h_0(x_0) | x_t = x], which would steer
-them there exactly, there is only a guess, the twist. Shift every step by c^2 grad log h_t, and
-weigh:
+multiplies their distribution at the end by h_0(x). The function h_t(x) = E[h_0(x_0) | x_t = x]
+would steer them there exactly, but there is only a guess of it, the twist. Shift every step by
+c^2 grad log h_t, and weigh:
 
     x_s = m(x_t) + c^2 pull + c z,        pull ~ grad log h_t(x_t),
     dw  = log h_s(x_s) - log h_t(x_t) + log [N(x_s; m, c^2)/N(x_s; m + c^2 pull, c^2)]
         = log h_s(x_s) - log h_t(x_t) - c pull . z - 1/2 c^2 |pull|^2        (Girsanov).
 
 The guesses between cancel in the sum of dw, whatever they are, and h_0 remains: with ever more
-particles their law is that of the unguided walk times h_0, normalised, and the mean of e^w its
-mass. A better guess makes equal weights sooner, that is all; for the true h_t they are equal from
-the first step on, up to the finite size of the steps.
+particles their distribution is that of the unguided steps times h_0, normalised, and the mean of
+e^w its mass. A better guess makes equal weights sooner, that is all; for the true h_t they are
+equal from the first step on, up to the finite size of the steps.
 
 Where h_t is a power w of a likelihood of the noisy state, e^{dw} becomes the weight of
-``FeynmanKac``: h^{1/w} is then a martingale of the unguided walk, and Ito's formula leaves
+``FeynmanKac``: h^{1/w} is then a martingale of the unguided SDE, and Ito's formula leaves
 dw = 1/2 g^2 w (w - 1) |grad log h^{1/w}|^2 dt.
 
 References:
@@ -45,9 +45,9 @@ class TwistedSMC(Weighted):
         DPS, PiGDM, MomentMatching     h = p(y | x0), guessed by N(y; A x0_hat, S): the posterior
         Guided                         h = e^{scale log_h(x, 0)}: a reward, an energy, a class
 
-    What is tilted is the law that the unguided steps sample, network and grid included. Let the
-    grid end at t = 0; where it ends before, h is taken at x0_hat there, as ``sample`` ends with
-    last="denoise". ``solve`` returns weights, and log p(y) as ``log_norm``.
+    The tilted distribution is the one that the unguided steps sample, network and grid included.
+    Let the grid end at t = 0; where it ends before, h is taken at x0_hat there, as ``sample`` ends
+    with last="denoise". ``solve`` returns weights, and log p(y) as ``log_norm``.
 
     The samples of a batch are coupled, and of one y or one label: results depend on the size of
     the batch, and ``sample`` treats each of its chunks by itself (give it chunk=n), with a bias

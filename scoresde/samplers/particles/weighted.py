@@ -46,7 +46,7 @@ class Particles(NamedTuple):
 
     @property
     def weights(self) -> Tensor:
-        """Of the samples, (B,); they add to 1."""
+        """Weights of the samples, (B,); they add to 1."""
         return self.log_weights.exp()
 
     def mean(self, values: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class Weighted(Sampler):
     noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse steps that are not those of the reverse SDE."""
+        """Raise an error unless the steps are those of the reverse SDE."""
         if not isinstance(self.sampler, Steps) or getattr(self.sampler, "eta", 1.0) != 1:
             raise ValueError(
                 "expected the steps of a reverse SDE, EulerMaruyama(), ReverseDiffusion(), "
