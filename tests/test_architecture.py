@@ -213,7 +213,7 @@ WORDS = {
     r"truth": "reference, or exact value",
     r"walk(s|ed|ing)?": "integrate, step, or solve",
 }
-KEPT = r"law of large numbers|Bayes' law|power laws?|random walks?|law of total"
+KEPT = r"law of large numbers|Bayes' law|power laws?|random walks?|conservation law|--law"
 FIRST = {"Refuse", "What", "Of", "of"}
 CODE = r"``[^`]*``|`[^`]*`|>>>.*|\.\.\. .*|^ *\w+: |\"[^\"]*\"|\bwalks? *=|\blaw\.\w+"
 
