@@ -74,7 +74,7 @@ from .training import (
     save,
     save_classifier,
 )
-from .version import __version__
+from .version import __version__ as __version__
 
 __all__ = [
     "DDIM",
@@ -127,7 +127,6 @@ __all__ = [
     "UniPC",
     "VDenoiser",
     "X0Denoiser",
-    "__version__",
     "bits_per_dim",
     "classifier_log_prob",
     "decode",

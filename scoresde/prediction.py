@@ -47,6 +47,7 @@ Known = Literal["x0", "eps", "v", "score", "F"]
 Pair = tuple[Tensor | None, Tensor | None]
 """(a, b) at times of any shape; a is None for 0, b is None for 1."""
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+"""All that can be asked of a denoiser, by name."""
 
 
 class _At:

@@ -25,6 +25,8 @@ LINKS = {
     "collections.abc.Iterator": PYTHON + "collections.abc.html#collections.abc.Iterator",
     "collections.abc.Mapping": PYTHON + "collections.abc.html#collections.abc.Mapping",
     "collections.abc.Sequence": PYTHON + "collections.abc.html#collections.abc.Sequence",
+    "contextlib.AbstractContextManager": PYTHON
+    + "contextlib.html#contextlib.AbstractContextManager",
     "pathlib.Path": PYTHON + "pathlib.html#pathlib.Path",
     "matplotlib.animation.FuncAnimation": MATPLOTLIB
     + "_as_gen/matplotlib.animation.FuncAnimation.html",
@@ -33,6 +35,7 @@ LINKS = {
     "matplotlib.figure.Figure": MATPLOTLIB + "figure_api.html#matplotlib.figure.Figure",
     "numpy.dtype": NUMPY + "generated/numpy.dtype.html",
     "numpy.float64": NUMPY + "arrays.scalars.html#numpy.float64",
+    "numpy.floating": NUMPY + "arrays.scalars.html#numpy.floating",
     "numpy.ndarray": NUMPY + "generated/numpy.ndarray.html",
     "torch.Generator": TORCH + "generated/torch.Generator.html",
     "torch.Tensor": TORCH + "tensors.html#torch.Tensor",

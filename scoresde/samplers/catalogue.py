@@ -41,6 +41,7 @@ VIEW_NAMES: dict[str, ViewName] = {
     "sde": ViewName("reverse SDE", "SDE"),
     "ode": ViewName("probability-flow ODE", "ODE"),
 }
+"""View -> its names, long and short: the three ways back, in the order of tables."""
 
 
 @dataclass(frozen=True)

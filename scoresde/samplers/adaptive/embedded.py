@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["PAIRS", "integrate"]
+__all__ = ["integrate"]
 
 PAIRS = {"bosh3": "RK23", "dopri5": "RK45"}
 COMPANION = (1951 / 21600, 0, 22642 / 50085, 451 / 720, -12231 / 42400, 649 / 6300, 1 / 60)

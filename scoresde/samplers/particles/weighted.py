@@ -21,7 +21,7 @@ from ...noise import GeneratorNoise, Noise
 from ..base import Callback, Sampler, quiet
 from ..fixed.onestep import DDIM, Ancestral, EulerMaruyama, ReverseDiffusion
 
-__all__ = ["Particles", "Steps", "Weighted", "uniforms"]
+__all__ = ["Particles", "Weighted", "uniforms"]
 
 Steps = EulerMaruyama | ReverseDiffusion | Ancestral | DDIM
 
