@@ -49,18 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(USAGE, end="")
         return 0
-    found = _find(words)
-    if found is None:
-        print(
-            f"scoresde: unknown command {' '.join(words[:2])!r}\n\n{USAGE}",
-            end="",
-            file=sys.stderr,
-        )
-        return 2
-    command, prog, rest = found
     import tyro
 
     try:
+        found = _find(words)  # the help of a command reads the catalogue of samplers
+        if found is None:
+            unknown = " ".join(words[:2])
+            print(f"scoresde: unknown command {unknown!r}\n\n{USAGE}", end="", file=sys.stderr)
+            return 2
+        command, prog, rest = found
         options: Command = tyro.cli(
             command, args=rest, prog=prog, config=(tyro.conf.OmitArgPrefixes,)
         )

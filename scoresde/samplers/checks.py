@@ -1,5 +1,7 @@
 """Checks of a sampler's arguments: one clear error for each that it could not use."""
 
+from itertools import pairwise
+from operator import gt, lt
 from typing import Any
 
 import numpy as np
@@ -84,21 +86,22 @@ def check_grid(ts: Tensor, sde: SDE, increasing: bool = False) -> Tensor:
     ts = ts.to("cpu", torch.float64)
     if ts.ndim != 1 or len(ts) < 2:
         raise ValueError(f"expected a grid of times (n + 1,), n >= 1, got {tuple(ts.shape)}")
-    step = ts.diff()
-    if not (bool((step < 0).all()) or (increasing and bool((step > 0).all()))):
-        if bool((step > 0).all()):
+    times = ts.tolist()  # plain numbers: an operation of a tensor costs more than a short list
+    rises = all(map(lt, times, times[1:]))
+    if not (all(map(gt, times, times[1:])) or (increasing and rises)):
+        if rises:
             raise ValueError(
                 "expected a decreasing grid, got an increasing one: a sampler with noise cannot "
                 "go from data to noise; use DDIM(eta=0) or PFHeun()"
             )
-        again = ts[1:][step == 0].tolist()
-        if again:
+        again = next((t for t, s in pairwise(times) if t == s), None)
+        if again is not None:
             raise ValueError(
-                f"expected every time of the grid once, got {again[0]:.6g} twice in a row: leave "
+                f"expected every time of the grid once, got {again:.6g} twice in a row: leave "
                 "out the repetition"
             )
         raise ValueError("expected a strictly monotone grid, got one that is not: sort it")
-    low, high = float(ts.min()), float(ts.max())
+    low, high = sorted((times[0], times[-1]))
     if low < 0 or high > sde.t_max * (1 + 1e-12):
         raise ValueError(
             f"expected times within [0, {sde.t_max:.6g}], got {low:.6g}..{high:.6g}: "
