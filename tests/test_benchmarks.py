@@ -335,6 +335,7 @@ def test_an_unknown_law_is_refused(capsys):
     assert "invalid choice: 'nowhere'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_device_run_passes_through_all_its_parts(tmp_path):
     """In its dry mode, on a CPU: every part ends well, and every bar is there to be judged."""
     script = FOLDER / "gpu" / "run.py"

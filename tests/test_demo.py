@@ -54,6 +54,7 @@ def test_demo(tmp_path, capsys):
 
 
 @pytest.mark.gpu
+@pytest.mark.slow
 def test_demo_on_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(points, "CHAIN", 20)
     monkeypatch.setattr(points, "STEPS", (4, 8))

@@ -51,6 +51,7 @@ def test_of_a_file(tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.slow
 def test_on_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(trajectories, "EVALUATIONS", 12)
     _check(*_demo(tmp_path / "demo", "--device", "cuda"))
