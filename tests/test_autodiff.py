@@ -148,10 +148,6 @@ def test_inference_mode_of_the_user(defect):
             torch.testing.assert_close(ask(), right, rtol=1e-12, atol=1e-12)
 
 
-def test_this_torch_was_asked():
-    assert autodiff.RIGHT_IN_INFERENCE == autodiff.right_in_inference()
-
-
 @pytest.mark.parametrize("library", ["torchdiffeq", "torchsde"])
 def test_a_library_first_imported_by_a_sampler_can_be_differentiated(library):
     """In a process of its own: its constants must not be inference tensors."""
